@@ -1,0 +1,84 @@
+# The entry to everything, by hand and in CI. `make help` lists the targets.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+DIRS = $(wildcard telepathy_e2e tests demo benchmarks tools)
+PYTEST = $(BIN)/python -m pytest
+
+PREFIX ?= $(HOME)/.local
+DESTDIR ?=
+LIBDIR = $(PREFIX)/share/telepathy-e2e
+SERVICE = org.freedesktop.Telepathy.ConnectionManager.e2e.service
+SERVICES = $(PREFIX)/share/dbus-1/services
+MANAGERS = $(PREFIX)/share/telepathy/managers
+
+.PHONY: help venv lint unit check test demo bench cov fuzz diagrams install uninstall clean
+
+help:
+	@echo 'make venv       a virtual environment in $(VENV) with everything the others need'
+	@echo 'make check      lint, types, import rules, unit tests, short fuzzing'
+	@echo 'make test       check, and the scenarios: real bus, real servers, real clients'
+	@echo 'make demo       a file from one account to another, protected, wire tapped (FILE=...)'
+	@echo 'make bench      the numbers'
+	@echo 'make cov        coverage of the tests, as a table and in htmlcov/'
+	@echo 'make fuzz       the fuzzers for longer'
+	@echo 'make diagrams   the pictures in docs/states/, from the tables of moves'
+	@echo 'make install    to PREFIX (now $(PREFIX)); DESTDIR is honoured; make uninstall'
+
+venv: $(VENV)/.ready
+
+$(VENV)/.ready: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	touch $@
+
+lint: venv
+	$(BIN)/ruff check $(DIRS)
+	$(BIN)/ruff format --check $(DIRS)
+	$(BIN)/mypy $(DIRS)
+	$(BIN)/lint-imports
+
+unit: venv
+	$(PYTEST) -q tests/unit tests/fuzz
+
+check: lint unit
+
+# One run over everything, so that the closing line speaks of everything.
+test: lint
+	$(PYTEST) tests
+
+demo: venv
+	$(BIN)/python -m demo $(if $(FILE),--file '$(FILE)')
+
+bench: venv
+	$(BIN)/python -m benchmarks
+
+cov: venv
+	$(BIN)/coverage run --branch --source telepathy_e2e -m pytest -q tests
+	$(BIN)/coverage html --quiet
+	$(BIN)/coverage report --skip-covered
+
+fuzz: venv
+	$(PYTEST) -q tests/fuzz --hypothesis-profile=long
+
+diagrams: venv
+	$(BIN)/python -m tools.diagrams
+
+# The virtual environment is moved from DESTDIR to its place later, so its scripts must not name DESTDIR.
+install:
+	install -d '$(DESTDIR)$(LIBDIR)' '$(DESTDIR)$(PREFIX)/bin' '$(DESTDIR)$(SERVICES)' '$(DESTDIR)$(MANAGERS)'
+	$(PYTHON) -m venv --clear '$(DESTDIR)$(LIBDIR)/venv'
+	'$(DESTDIR)$(LIBDIR)/venv/bin/python' -m pip install --quiet --disable-pip-version-check .
+	$(if $(DESTDIR),grep -rlI '$(DESTDIR)$(LIBDIR)' '$(DESTDIR)$(LIBDIR)/venv/bin' '$(DESTDIR)$(LIBDIR)/venv/pyvenv.cfg' | xargs -r sed -i 's|$(DESTDIR)$(LIBDIR)|$(LIBDIR)|g')
+	for program in tpe2e telepathy-e2e; do ln -sfn "$(LIBDIR)/venv/bin/$$program" "$(DESTDIR)$(PREFIX)/bin/$$program"; done
+	sed 's|@EXEC@|$(LIBDIR)/venv/bin/telepathy-e2e|' data/dbus-services/$(SERVICE).in > '$(DESTDIR)$(SERVICES)/$(SERVICE)'
+	install -m 644 data/dbus-services/e2e.manager '$(DESTDIR)$(MANAGERS)/e2e.manager'
+
+uninstall:
+	rm -f '$(DESTDIR)$(PREFIX)/bin/tpe2e' '$(DESTDIR)$(PREFIX)/bin/telepathy-e2e'
+	rm -f '$(DESTDIR)$(SERVICES)/$(SERVICE)' '$(DESTDIR)$(MANAGERS)/e2e.manager'
+	rm -rf '$(DESTDIR)$(LIBDIR)'
+
+clean:
+	rm -rf $(VENV) build dist htmlcov .coverage *.egg-info
