@@ -1,0 +1,235 @@
+"""Byte streams with back-pressure: what a transfer is pumped through, whatever carries it.
+
+``SocketStream`` talks to the kernel without asyncio's transports: a transport buffers in user space
+and copies twice; here ``write`` is done when the kernel has every byte, so memory stays constant.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import struct
+from collections.abc import Callable
+from typing import Protocol
+
+from telepathy_e2e.errors import NetworkError
+
+#: Bytes moved by one system call at most. Copying this much takes about 50 microseconds, so that a
+#: full speed transfer gives the loop back thousands of times a second; smaller chunks cost
+#: throughput, larger ones gain none.
+CHUNK = 256 * 1024
+
+
+class StreamBroken(NetworkError):
+    """The stream is gone without a proper end: reset, timed out, refused, or closed here."""
+
+
+class Stream(Protocol):
+    """An ordered, reliable stream of bytes, with an end in each direction.
+
+    One task may read while another writes; two readers, or two writers, at once are an error
+    (``RuntimeError``).
+    """
+
+    async def read(self, limit: int) -> bytes:
+        """At least one byte, at most ``limit`` (> 0); ``b""`` when the peer's direction has ended.
+
+        Cancelling loses no data. Raises: StreamBroken.
+        """
+
+    async def write(self, data: bytes | bytearray | memoryview) -> None:
+        """Take all of ``data``, waiting while the other side is slow.
+
+        A cancelled write has sent an unknown part: only ``abort`` makes sense after it. Raises:
+        StreamBroken.
+        """
+
+    async def write_eof(self) -> None:
+        """End our direction; reading goes on. Raises: StreamBroken."""
+
+    def close(self) -> None:
+        """Let go of it; what was written is still delivered. May be called again."""
+
+    def abort(self) -> None:
+        """Break it, so that the other side cannot take this for an end. May be called again."""
+
+
+class Readiness:
+    """Waits until a descriptor can be read or written, and wakes who waits when it is closed.
+
+    ``loop.sock_recv`` and its kin cannot be woken by a close: the waiter would hang, and the
+    selector would keep a descriptor number that the next socket gets.
+    """
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._waiters: dict[str, asyncio.Future[None]] = {}
+        self._closed = False
+
+    async def readable(self) -> None:
+        """Raises: StreamBroken when closed meanwhile."""
+        loop = asyncio.get_running_loop()
+        await self._wait("read", loop.add_reader, loop.remove_reader)
+
+    async def writable(self) -> None:
+        """Raises: StreamBroken when closed meanwhile."""
+        loop = asyncio.get_running_loop()
+        await self._wait("write", loop.add_writer, loop.remove_writer)
+
+    async def _wait(
+        self, what: str, add: Callable[..., None], remove: Callable[[int], bool]
+    ) -> None:
+        if self._closed:
+            raise StreamBroken("the stream is closed")
+        if what in self._waiters:
+            raise RuntimeError(f"two tasks wait to {what}")
+        waiter = asyncio.get_running_loop().create_future()
+        self._waiters[what] = waiter
+        add(self._descriptor, _wake, waiter)
+        try:
+            await waiter
+        finally:
+            del self._waiters[what]
+            if not self._closed:  # once closed, the number may be somebody else's
+                remove(self._descriptor)
+
+    def close(self) -> None:
+        """Call before the descriptor is closed."""
+        if self._closed:
+            return
+        self._closed = True
+        for what, waiter in self._waiters.items():
+            loop = waiter.get_loop()
+            (loop.remove_reader if what == "read" else loop.remove_writer)(self._descriptor)
+            if not waiter.done():
+                waiter.set_exception(StreamBroken("the stream was closed"))
+
+
+def _wake(waiter: asyncio.Future[None]) -> None:
+    if not waiter.done():
+        waiter.set_result(None)
+
+
+class SocketStream:
+    """A ``Stream`` over a connected stream socket, which it owns from here on.
+
+    Buffers of TCP sockets are left to the kernel, which tunes them by itself and stops doing so
+    when told a size.
+
+    Every read and write first gives the loop a turn: a socket that is always ready would otherwise
+    never suspend the task that pumps it, and D-Bus and XMPP would wait for the end of the file. The
+    turn comes before the system call, so that a cancellation never meets bytes that were taken from
+    the kernel and not yet handed over.
+    """
+
+    def __init__(self, sock: socket.socket) -> None:
+        sock.setblocking(False)
+        if sock.family in (socket.AF_INET, socket.AF_INET6):
+            # hellos and the last record are small and somebody waits for them
+            with contextlib.suppress(OSError):
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._sock = sock
+        self._readiness = Readiness(sock.fileno())
+        self._closed = False
+        self._reading = False
+        self._writing = False
+
+    def __repr__(self) -> str:
+        return f"<SocketStream {'closed' if self._closed else self._sock.fileno()}>"
+
+    @property
+    def socket(self) -> socket.socket:
+        """For options, addresses and credentials; never for payload."""
+        return self._sock
+
+    async def read(self, limit: int) -> bytes:
+        """See ``Stream.read``; gives ``CHUNK`` bytes at most."""
+        if self._reading:
+            raise RuntimeError("two tasks read one stream")
+        if limit <= 0:
+            raise ValueError("nothing to read")
+        limit = min(limit, CHUNK)
+        self._reading = True
+        try:
+            await asyncio.sleep(0)
+            while True:
+                self._check_open()
+                try:
+                    return self._sock.recv(limit)
+                except (BlockingIOError, InterruptedError):
+                    await self._readiness.readable()
+                except OSError as error:
+                    raise _broken(error) from error
+        finally:
+            self._reading = False
+
+    async def write(self, data: bytes | bytearray | memoryview) -> None:
+        """See ``Stream.write``."""
+        if self._writing:
+            raise RuntimeError("two tasks write one stream")
+        self._writing = True
+        try:
+            with memoryview(data) as whole, whole.cast("B") as view:
+                sent = 0
+                while sent < len(view):
+                    await asyncio.sleep(0)
+                    sent += await self._send(view[sent : sent + CHUNK])
+        finally:
+            self._writing = False
+
+    async def _send(self, view: memoryview) -> int:
+        with view:
+            while True:
+                self._check_open()
+                try:
+                    return self._sock.send(view)
+                except (BlockingIOError, InterruptedError):
+                    await self._readiness.writable()
+                except OSError as error:
+                    raise _broken(error) from error
+
+    async def write_eof(self) -> None:
+        """See ``Stream.write_eof``."""
+        self._check_open()
+        try:
+            self._sock.shutdown(socket.SHUT_WR)
+        except OSError as error:
+            raise _broken(error) from error
+
+    async def readable(self) -> None:
+        """Wait until a read would not wait, without reading. Raises: StreamBroken."""
+        await self._readiness.readable()
+
+    def ended(self) -> bool:
+        """Whether there is nothing to read and never will be. Takes no byte from the stream."""
+        if self._closed:
+            return True
+        try:
+            return self._sock.recv(1, socket.MSG_PEEK) == b""
+        except (BlockingIOError, InterruptedError):
+            return False
+        except OSError:
+            return True
+
+    def close(self) -> None:
+        """See ``Stream.close``. Whoever waits on this stream gets StreamBroken."""
+        if not self._closed:
+            self._closed = True
+            self._readiness.close()
+            self._sock.close()
+
+    def abort(self) -> None:
+        """See ``Stream.abort``: a reset on TCP. A Unix socket knows none, its peer sees an end."""
+        if not self._closed and self._sock.family in (socket.AF_INET, socket.AF_INET6):
+            with contextlib.suppress(OSError):
+                self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.close()
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise StreamBroken("the stream is closed")
+
+
+def _broken(error: OSError) -> StreamBroken:
+    return StreamBroken(f"the connection broke: {error.strerror or type(error).__name__}")
