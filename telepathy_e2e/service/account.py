@@ -1,0 +1,55 @@
+"""What a channel may ask of its connection: the services of one account."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol
+
+from telepathy_e2e.net.listener import Listener
+from telepathy_e2e.service.channel import Channel, Owner
+from telepathy_e2e.service.handles import Handles
+from telepathy_e2e.service.sessions import SessionHub
+from telepathy_e2e.tasks import TaskOwner
+from telepathy_e2e.trust.identities import Identities
+from telepathy_e2e.trust.policy import Policy
+from telepathy_e2e.verify.tries import ContactTries
+from telepathy_e2e.xmpp.client import Client, Resource
+
+
+class Account(Owner, Protocol):
+    """One XMPP account, as channels see it."""
+
+    handles: Handles
+    self_handle: int
+    self_id: str
+    client: Client
+    hub: SessionHub
+    listener: Listener
+    identities: Identities
+    tasks: TaskOwner
+    policy: Policy
+    always_verify: bool
+    ask_certificate: bool
+    tries: ContactTries
+    parameters: Mapping[str, object]
+
+    def question_handler_announced(self) -> bool:
+        """Whether some client said that it handles PeerVerification1."""
+
+    def has_key(self, bare_jid: str) -> bool:
+        """Whether a key of this contact has been seen while the connection lives."""
+
+    def key_seen(self, bare_jid: str) -> None:
+        """A hello of this contact was right."""
+
+    async def find_peer(self, bare_jid: str) -> Resource:
+        """The resource that takes files; Offline or NotCapable otherwise."""
+
+    def announce(self, channel: Channel) -> None:
+        """Show a channel that nobody requested."""
+
+    def next_path(self, kind: str) -> str:
+        """A fresh object path below the connection's."""
+
+    def transfer_ended(self, channel: Channel) -> None:
+        """A payload channel is over, though not yet closed."""

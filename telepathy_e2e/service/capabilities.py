@@ -1,0 +1,114 @@
+"""What the programs on this desktop can handle, and what contacts can."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from telepathy_e2e.service import names
+from telepathy_e2e.service.file_details import HASH_SHA256
+from telepathy_e2e.xmpp.client import Resource
+
+FILE_TRANSFER_FEATURE = "urn:xmpp:jingle:apps:file-transfer:5"
+
+# What this program does whoever is there to look at it.
+BASE_FEATURES = (
+    "urn:xmpp:jingle:1",
+    "urn:xmpp:jingle:transports:s5b:1",
+    "urn:xmpp:jingle:transports:ibb:1",
+    "urn:xmpp:jingle:security:xtls:0",
+    "urn:x-telepathy-e2e:verification:0",
+    "urn:xmpp:hashes:2",
+    "urn:xmpp:hash-function-text-names:sha-256",
+    "urn:xmpp:hash-function-text-names:sha-512",
+)
+
+# telepathy-glib's temporary request handlers come and go; a client that registers more names
+# than this has lost count.
+MAX_CLIENTS = 1000
+
+ChannelClass = tuple[dict[str, object], list[str]]
+
+_TYPE = names.CHANNEL + ".ChannelType"
+_TARGET_TYPE = names.CHANNEL + ".TargetHandleType"
+
+# Qualified names of what a request for a file transfer may carry besides the fixed properties.
+FILE_TRANSFER_ALLOWED = (
+    names.CHANNEL + ".TargetHandle",
+    names.CHANNEL + ".TargetID",
+    names.FILE_TRANSFER + ".ContentType",
+    names.FILE_TRANSFER + ".Filename",
+    names.FILE_TRANSFER + ".Size",
+    names.FILE_TRANSFER + ".ContentHashType",
+    names.FILE_TRANSFER + ".ContentHash",
+    names.FILE_TRANSFER + ".Description",
+    names.FILE_TRANSFER + ".Date",
+    names.FILE_TRANSFER + ".URI",
+    names.FILE_TRANSFER + ".InitialOffset",
+    names.END_TO_END_SECURITY + ".RequireEncrypted",
+    names.END_TO_END_SECURITY + ".RequireVerified",
+    names.END_TO_END_SECURITY + ".Replaces",
+    names.SECURABLE + ".Encrypted",
+    names.SECURABLE + ".Verified",
+)
+
+
+def channel_classes() -> list[ChannelClass]:
+    """Requests.RequestableChannelClasses: the general class, then one for each hash type."""
+    fixed: dict[str, object] = {_TYPE: names.FILE_TRANSFER, _TARGET_TYPE: 1}
+    hash_type = names.FILE_TRANSFER + ".ContentHashType"
+    return [
+        (dict(fixed), list(FILE_TRANSFER_ALLOWED)),
+        (
+            {**fixed, hash_type: HASH_SHA256},
+            [name for name in FILE_TRANSFER_ALLOWED if name != hash_type],
+        ),
+    ]
+
+
+class HandlerCapabilities:
+    """What each client said through UpdateCapabilities, kept by its name."""
+
+    def __init__(self) -> None:
+        self._filters: dict[str, list[Mapping[str, object]]] = {}
+
+    def update(
+        self, clients: Iterable[tuple[str, Sequence[Mapping[str, object]], Sequence[str]]]
+    ) -> None:
+        """ContactCapabilities.UpdateCapabilities; an empty entry takes a client away."""
+        for name, filters, tokens in clients:
+            if not filters and not tokens:
+                self._filters.pop(name, None)
+            elif name in self._filters or len(self._filters) < MAX_CLIENTS:
+                self._filters[name] = list(filters)
+
+    def handles(self, channel_type: str) -> bool:
+        """Whether some client's filter names this channel type."""
+        return any(
+            each.get(_TYPE) == channel_type
+            for filters in self._filters.values()
+            for each in filters
+        )
+
+    def features(self) -> list[str]:
+        """The service discovery features to announce (XEP-0030).
+
+        People would send us files and it would always fail, if no program took them.
+        """
+        features = list(BASE_FEATURES)
+        if any(
+            each.get(_TYPE) == names.FILE_TRANSFER and each.get(_TARGET_TYPE, 1) == 1
+            for filters in self._filters.values()
+            for each in filters
+        ):
+            features.append(FILE_TRANSFER_FEATURE)
+        return features
+
+
+def takes_files(resource: Resource) -> bool:
+    """Whether a contact's client takes files by Jingle (XEP-0234)."""
+    return resource.features is not None and FILE_TRANSFER_FEATURE in resource.features
+
+
+def contact_classes(resources: Iterable[Resource]) -> list[ChannelClass]:
+    """ContactCapabilities of a contact."""
+    return channel_classes() if any(takes_files(each) for each in resources) else []

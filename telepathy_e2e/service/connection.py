@@ -1,0 +1,463 @@
+"""One account: the XMPP stream, its contacts, its channels (Telepathy, Connection)."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+
+from telepathy_e2e.errors import (
+    AuthenticationFailed,
+    Cancelled,
+    CertError,
+    ConnectionReplaced,
+    Disconnected,
+    EncryptionError,
+    EncryptionNotAvailable,
+    InvalidArgument,
+    NotAvailable,
+    NotCapable,
+    Offline,
+    TelepathyError,
+)
+from telepathy_e2e.jingle import files
+from telepathy_e2e.jingle.stanzas import Content
+from telepathy_e2e.net.listener import Listener
+from telepathy_e2e.service import names, requests
+from telepathy_e2e.service.capabilities import (
+    ChannelClass,
+    HandlerCapabilities,
+    channel_classes,
+    contact_classes,
+    takes_files,
+)
+from telepathy_e2e.service.channel import Channel
+from telepathy_e2e.service.events import (
+    ChannelOpened,
+    ConnectionEvent,
+    ContactCapabilitiesChanged,
+    Emitter,
+    PresencesChanged,
+    StatusChanged,
+)
+from telepathy_e2e.service.handles import Handles
+from telepathy_e2e.service.security import XTLS_FEATURE, SecurityFailed
+from telepathy_e2e.service.sessions import Link, SessionHub
+from telepathy_e2e.service.transfers import FileTransfer
+from telepathy_e2e.tasks import TaskOwner
+from telepathy_e2e.trust.identities import Identities
+from telepathy_e2e.trust.policy import Demands, Policy
+from telepathy_e2e.verify.tries import ContactTries
+from telepathy_e2e.xmpp.client import Client, Resource
+from telepathy_e2e.xmpp.jid import bare, normalise
+from telepathy_e2e.xmpp.settings import Password, Settings
+
+log = logging.getLogger(__name__)
+
+# Connection_Status
+CONNECTED, CONNECTING, DISCONNECTED = range(3)
+# Connection_Status_Reason
+(
+    REASON_NONE,
+    REASON_REQUESTED,
+    REASON_NETWORK_ERROR,
+    REASON_AUTHENTICATION_FAILED,
+    REASON_ENCRYPTION_ERROR,
+    REASON_NAME_IN_USE,
+    REASON_CERT_NOT_PROVIDED,
+    REASON_CERT_UNTRUSTED,
+    REASON_CERT_EXPIRED,
+    REASON_CERT_NOT_ACTIVATED,
+    REASON_CERT_HOSTNAME_MISMATCH,
+    REASON_CERT_FINGERPRINT_MISMATCH,
+    REASON_CERT_SELF_SIGNED,
+    REASON_CERT_OTHER_ERROR,
+) = range(14)
+
+# Channels whose transfer is over and that no client has closed. A peer can make them (offer,
+# cancel, offer, ...); past this many the oldest are closed.
+MAX_ENDED_CHANNELS = 256
+
+# Connection_Presence_Type and whether it may be set, has a message (SimplePresence.Statuses)
+STATUSES: dict[str, tuple[int, bool, bool]] = {
+    "offline": (1, False, True),
+    "available": (2, True, True),
+    "away": (3, True, True),
+    "xa": (4, True, True),
+    "hidden": (5, False, True),
+    "dnd": (6, True, True),
+    "unknown": (7, False, True),
+    "error": (8, False, True),
+}
+_SHOWS = {"available": "", "away": "away", "xa": "xa", "dnd": "dnd"}
+
+
+def status_reason(error: TelepathyError) -> int:
+    """The Connection_Status_Reason that goes with an error."""
+    by_name = {
+        "Cert.NotProvided": REASON_CERT_NOT_PROVIDED,
+        "Cert.Untrusted": REASON_CERT_UNTRUSTED,
+        "Cert.Expired": REASON_CERT_EXPIRED,
+        "Cert.NotActivated": REASON_CERT_NOT_ACTIVATED,
+        "Cert.HostnameMismatch": REASON_CERT_HOSTNAME_MISMATCH,
+        "Cert.FingerprintMismatch": REASON_CERT_FINGERPRINT_MISMATCH,
+        "Cert.SelfSigned": REASON_CERT_SELF_SIGNED,
+    }
+    match error:
+        case CertError():
+            return by_name.get(error.dbus_name.partition(".Error.")[2], REASON_CERT_OTHER_ERROR)
+        case AuthenticationFailed():
+            return REASON_AUTHENTICATION_FAILED
+        case EncryptionError() | EncryptionNotAvailable():
+            return REASON_ENCRYPTION_ERROR
+        case ConnectionReplaced():
+            return REASON_NAME_IN_USE
+        case Cancelled():
+            return REASON_REQUESTED
+        case _:
+            return REASON_NETWORK_ERROR
+
+
+class Connection:
+    """See ``account.Account`` for what channels use of it.
+
+    Args:
+        parameters: every parameter of the protocol by its D-Bus name; defaults are filled in.
+        object_path: where the bus layer shows it.
+        identities: who certifies session keys.
+    """
+
+    def __init__(
+        self, parameters: Mapping[str, object], *, object_path: str, identities: Identities
+    ) -> None:
+        self.parameters = parameters
+        self.object_path = object_path
+        self.identities = identities
+        self.events: Emitter[ConnectionEvent] = Emitter()
+        self.status = DISCONNECTED
+        self.handles = Handles()
+        account = normalise(str(parameters["account"]))
+        self.self_handle = self.handles.ensure(account)
+        self.self_id = bare(account)
+        self.policy = Policy.parse(str(parameters["e2e-policy"]))
+        self.always_verify = bool(parameters["e2e-always-verify"])
+        self.ask_certificate = bool(parameters["e2e-ask-certificate"])
+        self.statuses = STATUSES
+        self.channels: dict[str, Channel] = {}
+        self.tasks = TaskOwner(object_path)
+        self.listener = Listener()
+        self.tries = ContactTries()
+        self._capabilities = HandlerCapabilities()
+        self._keys_seen: set[str] = set()
+        self._ended: dict[str, FileTransfer] = {}
+        self._paths = 0
+        self._presence = ("available", "")
+        self._over = False
+        self.client = Client(self._settings(account), self)
+        self.client.set_features(self._capabilities.features())
+        self.hub = SessionHub(self.client, self._own_jid, self._in_roster, self._offered)
+
+    def _settings(self, account: str) -> Settings:
+        get = self.parameters.get
+        return Settings(
+            account=account,
+            password=Password(str(get("password") or "")),
+            server=str(get("server") or ""),
+            port=_number(get("port")),
+            resource=str(get("resource") or ""),
+            priority=_number(get("priority")),
+            ca_file=str(get("ca-file") or ""),
+            require_encryption=bool(get("require-encryption")),
+            old_ssl=bool(get("old-ssl")),
+            keepalive_interval=_number(get("keepalive-interval")),
+            extra_identities=_strings(get("extra-certificate-identities")),
+        )
+
+    # -- status -----------------------------------------------------------------------------
+
+    def connect(self) -> None:
+        """Connection.Connect: start; what comes of it is told by StatusChanged.
+
+        Raises:
+            NotAvailable: it was disconnected; connections are not used twice.
+        """
+        if self._over:
+            raise NotAvailable("This connection is over; request a new one")
+        if self.status != DISCONNECTED:
+            return
+        self._set_status(CONNECTING, REASON_REQUESTED)
+        self.tasks.start("connect", self._connect())
+
+    async def _connect(self) -> None:
+        try:
+            await self.client.connect()
+        except TelepathyError as error:
+            await self._end(status_reason(error), error)
+            return
+        self.client.set_presence(_SHOWS[self._presence[0]], self._presence[1], self._priority())
+        self._tell_presence(self.self_id)
+        self._set_status(CONNECTED, REASON_REQUESTED)
+
+    async def disconnect(self) -> None:
+        """Connection.Disconnect: sessions terminated, channels closed, the stream ended."""
+        await self._end(REASON_REQUESTED, None)
+
+    async def _end(self, reason: int, error: TelepathyError | None) -> None:
+        if self._over:
+            return
+        self._over = True
+        why = error if error is not None else Cancelled("The connection was closed by the user")
+        for channel in list(self.channels.values()):
+            if isinstance(channel, FileTransfer):
+                channel.disconnected(why, stopped=error is None)
+        for channel in list(self.channels.values()):
+            channel.close()
+        await self.hub.close()
+        await self.client.disconnect()
+        await self.listener.close()
+        self._set_status(DISCONNECTED, reason, error)
+        await self.tasks.close()
+
+    def _set_status(self, status: int, reason: int, error: TelepathyError | None = None) -> None:
+        self.status = status
+        self.events.emit(StatusChanged(status, reason, error))
+
+    # -- ``xmpp.client.ClientEvents`` -------------------------------------------------------
+
+    def disconnected(self, error: TelepathyError | None) -> None:
+        """The stream ended; None when we ended it."""
+        if error is not None:
+            self.tasks.start("end", self._end(status_reason(error), error))
+
+    def presence_changed(self, bare_jid: str) -> None:
+        """Some resource of a contact came, changed or went."""
+        online = {resource.jid for resource in self.client.resources(bare_jid)}
+        for link in self.hub.links():
+            if bare(link.peer) == bare_jid and link.peer not in online and link.seen_online:
+                if isinstance(link.application, FileTransfer):
+                    link.application.peer_offline()
+            elif link.peer in online:
+                link.seen_online = True
+        self._tell_presence(bare_jid)
+
+    def capabilities_changed(self, bare_jid: str) -> None:
+        self.events.emit(ContactCapabilitiesChanged((self.handles.of_jid(bare_jid),)))
+
+    def roster_changed(self, bare_jids: Iterable[str]) -> None:
+        for bare_jid in bare_jids:
+            self.handles.of_jid(bare_jid)
+
+    # -- contacts ---------------------------------------------------------------------------
+
+    def set_presence(self, status: str, message: str) -> None:
+        """SimplePresence.SetPresence; before Connect it is the presence to come up with.
+
+        Raises:
+            InvalidArgument: not a status that can be set.
+        """
+        if not STATUSES.get(status, (0, False, False))[1]:
+            raise InvalidArgument(f"{status!r} is not a status that can be set")
+        self._presence = (status, message)
+        if self.status == CONNECTED:
+            self.client.set_presence(_SHOWS[status], message, self._priority())
+            self._tell_presence(self.self_id)
+
+    def presence(self, handle: int) -> tuple[int, str, str]:
+        """(type, status, message) of a contact.
+
+        Raises:
+            InvalidHandle: no such contact.
+        """
+        jid = self.handles.inspect(handle)
+        if self.status == DISCONNECTED:
+            return (1, "offline", "")
+        if jid == self.self_id:
+            return (STATUSES[self._presence[0]][0], *self._presence)
+        resources = self.client.resources(jid)
+        if not resources:
+            known = jid in self.client.contacts()
+            return (1, "offline", "") if known else (7, "unknown", "")
+        best = max(resources, key=lambda each: each.priority)
+        status = {"": "available", "chat": "available"}.get(best.show, best.show)
+        return (STATUSES.get(status, STATUSES["available"])[0], status, best.status)
+
+    def alias(self, handle: int) -> str:
+        """The contact's name in the roster, or its JID."""
+        jid = self.handles.inspect(handle)
+        item = self.client.contacts().get(jid)
+        return item.name if item is not None and item.name else jid
+
+    async def contact_by_id(self, identifier: str) -> int:
+        """Contacts.GetContactByID.
+
+        Raises:
+            InvalidHandle: not a JID.
+        """
+        return self.handles.ensure(identifier)
+
+    def update_capabilities(
+        self, clients: Iterable[tuple[str, Sequence[Mapping[str, object]], Sequence[str]]]
+    ) -> None:
+        """ContactCapabilities.UpdateCapabilities."""
+        before = self._capabilities.features()
+        self._capabilities.update(clients)
+        features = self._capabilities.features()
+        if features != before:
+            self.client.set_features(features)
+            self.events.emit(ContactCapabilitiesChanged((self.self_handle,)))
+
+    def contact_capabilities(self, handle: int) -> list[ChannelClass]:
+        """ContactCapabilities of a contact.
+
+        Raises:
+            InvalidHandle: no such contact.
+        """
+        jid = self.handles.inspect(handle)
+        if jid == self.self_id:
+            return channel_classes() if self._capabilities.handles(names.FILE_TRANSFER) else []
+        return contact_classes(self.client.resources(jid))
+
+    def _tell_presence(self, bare_jid: str) -> None:
+        handle = self.handles.of_jid(bare_jid)
+        self.events.emit(PresencesChanged({handle: self.presence(handle)}))
+
+    def _priority(self) -> int:
+        return _number(self.parameters.get("priority"))
+
+    def _own_jid(self) -> str:
+        return self.client.jid
+
+    def _in_roster(self, bare_jid: str) -> bool:
+        return bare_jid == self.self_id or bare_jid in self.client.contacts()
+
+    # -- channels ---------------------------------------------------------------------------
+
+    def requestable_channel_classes(self) -> list[ChannelClass]:
+        """Requests.RequestableChannelClasses."""
+        return channel_classes()
+
+    def create_channel(self, request: Mapping[str, object]) -> Channel:
+        """Requests.CreateChannel; the caller announces the channel after its reply.
+
+        Raises:
+            Disconnected: not connected.
+            NotImplementedByUs, InvalidArgument, InvalidHandle: see ``requests.parse``.
+            Offline, NotCapable: the contact cannot take files now.
+        """
+        if self.status != CONNECTED:
+            raise Disconnected("The connection is not up")
+        asked = requests.parse(request, self.handles)
+        target = self.handles.inspect(asked.handle)
+        replaced = self._replaced(asked, target)
+        self._check_reachable(target)
+        transfer = FileTransfer(
+            self,
+            self.next_path("FileTransfer"),
+            target_handle=asked.handle,
+            requested=True,
+            details=asked.details,
+            demands=asked.demands,
+            replaces=asked.replaces,
+        )
+        self.channels[transfer.object_path] = transfer
+        asyncio.get_running_loop().call_soon(self._begin, transfer, replaced)
+        return transfer
+
+    def _begin(self, transfer: FileTransfer, replaced: FileTransfer | None) -> None:
+        """After the reply and NewChannels: nothing of a channel may be told before."""
+        if not transfer.closed:
+            if replaced is not None and not replaced.closed:
+                replaced.close()
+            transfer.offer()
+
+    def ensure_channel(self, request: Mapping[str, object]) -> tuple[bool, Channel]:
+        """Requests.EnsureChannel. Two files are never the same channel, so this always creates."""
+        return True, self.create_channel(request)
+
+    def _replaced(self, asked: requests.FileRequest, target: str) -> FileTransfer | None:
+        if asked.replaces == "/":
+            return None
+        channel = self.channels.get(asked.replaces)
+        if not isinstance(channel, FileTransfer) or channel.target_id != target:
+            raise InvalidArgument("Replaces names no file transfer with this contact")
+        return channel
+
+    def _check_reachable(self, target: str) -> None:
+        resources = self.client.resources(target)
+        if not resources:
+            raise Offline("The contact is not online, or does not show it to you")
+        if not any(takes_files(each) or each.features is None for each in resources):
+            raise NotCapable("No program of the contact takes files")
+
+    async def find_peer(self, bare_jid: str) -> Resource:
+        """See ``account.Account``: the resource that takes files, one that protects them first."""
+        resources = self.client.resources(bare_jid)
+        known = []
+        for resource in resources:
+            if resource.features is None:
+                features = await self.client.features_of(resource.jid)
+                resource = resource.with_features(features)
+            known.append(resource)
+        able = [resource for resource in known if takes_files(resource)]
+        if not able:
+            if not resources:
+                raise Offline("The contact is not online, or does not show it to you")
+            raise NotCapable("No program of the contact takes files")
+        return max(able, key=lambda each: (XTLS_FEATURE in (each.features or ()), each.priority))
+
+    def _offered(self, link: Link, content: Content) -> None:
+        """A peer initiated a session."""
+        if content.description is None or not files.is_file(content.description):
+            link.terminate("unsupported-applications")
+            return
+        if content.senders not in (None, "initiator", "both"):
+            link.terminate("unsupported-applications", "Requests for files are not supported")
+            return
+        handle = self.handles.of_jid(bare(link.peer))
+        try:
+            transfer = FileTransfer.incoming(self, link, content, handle)
+        except SecurityFailed as failure:
+            link.terminate(failure.condition)
+            return
+        if transfer is not None:
+            link.seen_online = any(
+                each.jid == link.peer for each in self.client.resources(bare(link.peer))
+            )
+            self.announce(transfer)
+
+    # -- ``account.Account`` ----------------------------------------------------------------
+
+    def question_handler_announced(self) -> bool:
+        return self._capabilities.handles(names.PEER_VERIFICATION)
+
+    def has_key(self, bare_jid: str) -> bool:
+        return bare_jid in self._keys_seen
+
+    def key_seen(self, bare_jid: str) -> None:
+        self._keys_seen.add(bare_jid)
+
+    def next_path(self, kind: str) -> str:
+        self._paths += 1
+        return f"{self.object_path}/{kind}{self._paths}"
+
+    def announce(self, channel: Channel) -> None:
+        self.channels[channel.object_path] = channel
+        self.events.emit(ChannelOpened(channel))
+
+    def channel_closed(self, channel: Channel) -> None:
+        self.channels.pop(channel.object_path, None)
+        self._ended.pop(channel.object_path, None)
+
+    def transfer_ended(self, channel: FileTransfer) -> None:
+        if not channel.closed:
+            self._ended[channel.object_path] = channel
+            if len(self._ended) > MAX_ENDED_CHANNELS:
+                next(iter(self._ended.values())).close()
+
+
+def _number(value: object) -> int:
+    return value if isinstance(value, int) else 0
+
+
+def _strings(value: object) -> tuple[str, ...]:
+    return tuple(str(each) for each in value) if isinstance(value, (list, tuple)) else ()

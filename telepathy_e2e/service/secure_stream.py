@@ -1,0 +1,86 @@
+"""A stream inside TLS: the protection machine between the road and the payload."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Protocol
+
+from telepathy_e2e.net.streams import CHUNK, Stream
+
+
+class Machine(Protocol):
+    """What the stream asks of the session's protection (``security.Security``).
+
+    Each method raises ``SecurityFailed`` once the protection has failed.
+    """
+
+    def feed(self, data: bytes) -> None:
+        """Bytes of TLS from the road; ``b""`` when the road ended."""
+
+    def take(self) -> bytes:
+        """Bytes of TLS for the road, all that is pending."""
+
+    def encrypt(self, data: bytes | bytearray | memoryview) -> None:
+        """Payload in; then ``take``."""
+
+    def decrypt(self, limit: int) -> bytes:
+        """Payload that arrived, ``b""`` if none is there now."""
+
+    def close_notify(self) -> None:
+        """Our direction ends."""
+
+    @property
+    def peer_closed(self) -> bool:
+        """The peer's direction ended with its close_notify."""
+
+
+class SecureStream:
+    """See ``net.streams.Stream``; reading and writing may go on side by side."""
+
+    def __init__(self, road: Stream, machine: Machine) -> None:
+        self._road = road
+        self._machine = machine
+        self._writing = asyncio.Lock()
+
+    async def read(self, limit: int) -> bytes:
+        """Payload; ``b""`` after the peer's close_notify.
+
+        Raises:
+            SecurityFailed: also when the road ended without a close_notify: the stream was cut.
+            StreamBroken: the road broke.
+        """
+        while True:
+            data = self._machine.decrypt(limit)
+            if data or self._machine.peer_closed:
+                return data
+            await self.advance()
+
+    async def advance(self) -> None:
+        """One step of reading: bytes from the road to the machine, its answers to the road."""
+        self._machine.feed(await self._road.read(CHUNK))
+        await self.flush()
+
+    async def write(self, data: bytes | bytearray | memoryview) -> None:
+        async with self._writing:
+            self._machine.encrypt(data)
+            pending = self._machine.take()
+            await self._road.write(pending)
+
+    async def flush(self) -> None:
+        """Send what the machine has for the road: handshake messages, alerts."""
+        async with self._writing:
+            pending = self._machine.take()
+            if pending:
+                await self._road.write(pending)
+
+    async def write_eof(self) -> None:
+        """close_notify, then the road's half-close (xtls-wire, section 2 step 6)."""
+        self._machine.close_notify()
+        await self.flush()
+        await self._road.write_eof()
+
+    def close(self) -> None:
+        self._road.close()
+
+    def abort(self) -> None:
+        self._road.abort()

@@ -1,0 +1,574 @@
+"""The protection of one payload channel: what was offered and agreed, the handshake, the people.
+
+A payload channel owns one ``Security``. Its script calls, in this order: ``offer`` or ``accept`` (which
+may ask for a certificate), ``offered``/``accepted``/``answered`` with the contents as they went over
+the wire, and ``secure`` with the road. What ``secure`` returns carries payload that the policy, the
+demands and the people allow; everything else comes out of it as ``SecurityFailed``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from enum import Enum, auto
+from typing import Protocol
+from xml.etree.ElementTree import Element
+
+from telepathy_e2e.errors import (
+    CertError,
+    CertUntrusted,
+    E2EError,
+    EncryptionError,
+    EncryptionNotAvailable,
+    NetworkError,
+    NotAvailable,
+    PeerError,
+    SecurityError,
+    TelepathyError,
+)
+from telepathy_e2e.jingle.stanzas import Content
+from telepathy_e2e.net.streams import CHUNK, Stream
+from telepathy_e2e.role import Role
+from telepathy_e2e.service.account import Account
+from telepathy_e2e.service.secure_stream import SecureStream
+from telepathy_e2e.service.sessions import Link
+from telepathy_e2e.service.verification import CertificateRequest, PeerVerification
+from telepathy_e2e.trust import policy
+from telepathy_e2e.trust.policy import Demands
+from telepathy_e2e.verify.question import Question
+from telepathy_e2e.xmpp.client import IqTimeout, Resource, StanzaError
+from telepathy_e2e.xmpp.jid import bare
+from telepathy_e2e.xtls import identity, protection
+from telepathy_e2e.xtls.canonical import offer_digest
+from telepathy_e2e.xtls.identity import Credentials
+from telepathy_e2e.xtls.offer import SecurityOffer, build_security, parse_security
+from telepathy_e2e.xtls.protection import Protection
+from telepathy_e2e.xtls.sealed import SEALED
+
+log = logging.getLogger(__name__)
+
+XTLS_FEATURE = "urn:xmpp:jingle:security:xtls:0"
+
+# What people can do here and now besides comparing fingerprints.
+CEREMONIES = ("sas",)
+
+
+class Fault(Enum):
+    """Who made it fail."""
+
+    USER = auto()
+    OURS = auto()
+    PEER = auto()
+
+
+class SecurityFailed(E2EError):
+    """No payload may flow, or flow on.
+
+    Args:
+        error: what D-Bus callers are told.
+        condition: the Jingle reason for the peer (XEP-0166 section 7.4).
+        fault: who made it fail.
+    """
+
+    def __init__(
+        self, error: TelepathyError, condition: str = "security-error", fault: Fault = Fault.PEER
+    ) -> None:
+        super().__init__(str(error))
+        self.error = error
+        self.condition = condition
+        self.fault = fault
+
+
+class Payload(Protocol):
+    """What the security of a channel asks of the channel."""
+
+    object_path: str
+    target_handle: int
+    target_id: str
+
+    def security_changed(self, *changed: str) -> None:
+        """D-Bus properties with new values."""
+
+    def security_failed(self, failure: SecurityFailed) -> None:
+        """The protection failed, or a person said no."""
+
+
+class Security:
+    """See the module.
+
+    The attributes named like the properties of Securable and EndToEndSecurity1 hold their values.
+    """
+
+    def __init__(self, account: Account, payload: Payload, demands: Demands) -> None:
+        self._account = account
+        self._payload = payload
+        self.demands = demands
+        self.encrypted = False
+        self.verified = False
+        self.verified_by = ""
+        self.protocol = ""
+        self.cipher_suite = ""
+        self.key_exchange = ""
+        self.peer_fingerprints: dict[str, str] = {}
+        self.own_fingerprints: dict[str, str] = {}
+        self.verification_channel = "/"
+        self.agreed = False
+        self._in_clear = False
+        self._link: Link | None = None
+        self._credentials: Credentials | None = None
+        self._offered: Content | None = None
+        self._accepted: Content | None = None
+        self._peer_offer: SecurityOffer | None = None
+        self._protection: Protection | None = None
+        self._protected: protection.Protected | None = None
+        self._failure: SecurityFailed | None = None
+        self._request: CertificateRequest | None = None
+        self._question: PeerVerification | None = None
+        self._verify_requested = False
+        self._timer: asyncio.TimerHandle | None = None
+        loop = asyncio.get_running_loop()
+        self._handshake: asyncio.Future[None] = loop.create_future()
+        self._gate: asyncio.Future[None] = loop.create_future()
+
+    # -- offer and answer (xtls-wire, section 1) ---------------------------------------------
+
+    async def offer(self, link: Link, peer: Resource) -> Element | None:
+        """What goes into our session-initiate; None where nothing is offered.
+
+        Raises:
+            SecurityFailed: protection is demanded and this program may not offer it.
+        """
+        self._link = link
+        if not policy.may_offer(
+            self._account.policy,
+            self.demands,
+            peer_lists=peer.features is not None and XTLS_FEATURE in peer.features,
+            key_known=self._account.has_key(bare(peer.jid)),
+        ):
+            if self.demands.encrypted:
+                raise SecurityFailed(_no_encryption(), "cancel", Fault.OURS)
+            return None
+        return await self._own_security()
+
+    def offered(self, content: Content) -> None:
+        """The content of the session-initiate, as we sent or received it."""
+        self._offered = content
+
+    def received_offer(self, link: Link, content: Content) -> None:
+        """A peer's session-initiate.
+
+        Raises:
+            PeerError: malformed.
+            SecurityFailed: no fingerprint that we know, or policy refuses an offer in the clear.
+        """
+        self._link = link
+        self._offered = content
+        offer = parse_security(content.security)
+        self._peer_offer = offer
+
+    async def accept(self) -> Element | None:
+        """What goes into our session-accept; nothing that was not offered."""
+        if self._peer_offer is None:
+            return None
+        return await self._own_security()
+
+    def accepted(self, content: Content) -> None:
+        """Our own session-accept, as it is sent."""
+        self._accepted = content
+        self._agree()
+
+    def answered(self, content: Content) -> None:
+        """The peer's session-accept.
+
+        Raises:
+            PeerError: malformed, or protection that was not offered.
+        """
+        answer = parse_security(content.security)
+        if answer is not None and self._credentials is None:
+            raise PeerError("protection in the answer that was not offered")
+        self._peer_offer = answer
+        self._accepted = content
+        self._agree()
+
+    async def _own_security(self) -> Element:
+        key = identity.new_session_key()
+        if self._account.ask_certificate:
+            self._request = CertificateRequest(self._account, self._payload, key)
+            self._account.announce(self._request)
+            self._credentials = await self._request.answer()
+            self._request = None
+        else:
+            leaf, own = await self._account.identities.certify(
+                self._account.self_id, key.public_key(), datetime.now(UTC)
+            )
+            self._credentials = Credentials(key, leaf, own)
+        return build_security(self._credentials.leaf)
+
+    def _agree(self) -> None:
+        if self._credentials is None or self._peer_offer is None:
+            return
+        if self._link is None or self._offered is None or self._accepted is None:
+            raise AssertionError("agreed before there was a session")
+        link = self._link
+        own, peer = bare(link.session.own), bare(link.peer)
+        initiator, responder = (own, peer) if link.role is Role.INITIATOR else (peer, own)
+        self.agreed = True
+        self._protection = Protection(
+            role=link.role,
+            sid=link.sid,
+            initiator=initiator,
+            responder=responder,
+            credentials=self._credentials,
+            peer_fingerprints=self._peer_offer.fingerprints,
+            offered=offer_digest([self._offered]),
+            accepted=offer_digest([self._accepted]),
+            methods=CEREMONIES,
+            tries=self._account.tries.session(peer),
+        )
+
+    # -- the handshake and the gate ---------------------------------------------------------
+
+    async def secure(self, road: Stream) -> Stream:
+        """Protect the road as agreed, ask who must be asked, and return what carries payload.
+
+        Raises:
+            SecurityFailed: see the class.
+            StreamBroken: the road broke.
+        """
+        if self._protection is None:
+            self._in_clear = True
+            self._ask_in_clear()
+            await self._gate
+            if self._failure is not None:
+                raise self._failure
+            return road
+        stream = SecureStream(road, self)
+        self._protection.start(time.monotonic(), datetime.now(UTC))
+        self._drain()
+        await stream.flush()
+        await self._while_reading(stream, self._handshake)
+        self._ask()
+        await self._while_reading(stream, self._gate)
+        return stream
+
+    async def _while_reading(self, stream: SecureStream, wanted: asyncio.Future[None]) -> None:
+        """Wait for ``wanted``, and meanwhile keep the TLS machine fed.
+
+        It is fed until the first payload waits inside it; past that the peer has to wait too, so
+        that an unanswered question does not make us hold what he sends.
+        """
+        reader = self._account.tasks.start("handshake", self._read(stream))
+        try:
+            await asyncio.wait({reader, wanted}, return_when=asyncio.FIRST_COMPLETED)
+            if not wanted.done():
+                await reader  # raises what broke the road, or ends because payload waits
+            await wanted
+        finally:
+            reader.cancel()
+            await asyncio.wait({reader})
+        if self._failure is not None:
+            raise self._failure
+
+    async def _read(self, stream: SecureStream) -> None:
+        machine = self._protection
+        while machine is not None and not machine.payload_waits and not machine.peer_closed:
+            await stream.advance()
+
+    # -- ``secure_stream.Machine`` ----------------------------------------------------------
+
+    def feed(self, data: bytes) -> None:
+        machine = self._machine()
+        if data:
+            machine.receive_data(data, time.monotonic())
+        else:
+            machine.receive_eof(time.monotonic())
+        self._drain()
+        if self._failure is not None:
+            raise self._failure
+
+    def take(self) -> bytes:
+        return self._machine().data_to_send()
+
+    def encrypt(self, data: bytes | bytearray | memoryview) -> None:
+        if self._failure is not None:
+            raise self._failure
+        self._machine().write(data)
+
+    def decrypt(self, limit: int) -> bytes:
+        if self._failure is not None:
+            raise self._failure
+        return self._machine().read(limit)
+
+    def close_notify(self) -> None:
+        self._machine().close()
+
+    @property
+    def peer_closed(self) -> bool:
+        return self._machine().peer_closed
+
+    def _machine(self) -> Protection:
+        if self._protection is None:
+            raise AssertionError("there is no protection")
+        return self._protection
+
+    # -- security-info ----------------------------------------------------------------------
+
+    def receive(self, payload: Sequence[Element]) -> None:
+        """The children of a security-info stanza.
+
+        Raises:
+            PeerError: a sealed message that does not open, or nothing of the kind expected.
+        """
+        for element in payload:
+            if element.tag != SEALED or self._protection is None:
+                raise PeerError("not a sealed message of this session")
+            try:
+                self._protection.receive_sealed(element, time.monotonic())
+            finally:
+                self._drain()
+
+    def _drain(self) -> None:
+        """Act on what the machine says, and be called again when it wants to."""
+        machine = self._machine()
+        for event in machine.events():
+            match event:
+                case protection.SendSealed(element):
+                    self._send_sealed(element)
+                case protection.Protected():
+                    self._on_protected(event)
+                case protection.PeerStarted(method):
+                    self._on_peer_started(method)
+                case protection.StringReady(text):
+                    if self._question is not None:
+                        self._question.string_ready(text)
+                case protection.CeremonyEnded(outcome, method, reason):
+                    if self._question is not None:
+                        self._question.ceremony_ended(outcome, method, reason)
+                case protection.PeerVerdict(value, method):
+                    log.info("the contact's side now says: %s", value)
+                case protection.Reported(text):
+                    log.warning("oddity in a protected session: %s", text)
+                case protection.Failed(reason, text):
+                    error = (
+                        NetworkError(text)
+                        if reason == "failed-transport"
+                        else EncryptionError(text)
+                    )
+                    self._fail(SecurityFailed(error, reason))
+        self._schedule()
+
+    def _schedule(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        deadline = self._machine().deadline()
+        if deadline is not None and self._failure is None:
+            delay = max(0.0, deadline - time.monotonic())
+            self._timer = asyncio.get_running_loop().call_later(delay, self._tick)
+
+    def _tick(self) -> None:
+        self._timer = None
+        self._machine().tick(time.monotonic())
+        self._drain()
+
+    def _send_sealed(self, element: Element) -> None:
+        if self._link is None or self._link.ended:
+            return
+        self._link.post(
+            self._link.session.security_info((element,)),
+            refused=lambda error: self._sealed_refused(error),
+        )
+
+    def _sealed_refused(self, error: StanzaError | IqTimeout) -> None:
+        if self._failure is None:
+            self._machine().sealed_refused(time.monotonic())
+            self._drain()
+
+    # -- the people (design: a question is a channel) ---------------------------------------
+
+    def verify(self) -> str:
+        """EndToEndSecurity1.Verify.
+
+        Returns:
+            The question's object path; ``/`` before the handshake, which will then ask.
+        Raises:
+            NotAvailable: in the clear.
+        """
+        if self._question is not None:
+            return self._question.object_path
+        if self._in_clear or (self._accepted is not None and not self.agreed):
+            raise NotAvailable("This channel is not encrypted, so there is nothing to verify")
+        if self._protected is None:
+            self._verify_requested = True
+            return "/"
+        return self._open_question(policy.Reason.UPGRADE).object_path
+
+    def _on_protected(self, event: protection.Protected) -> None:
+        self._protected = event
+        self.encrypted = True
+        self.protocol = "xtls"
+        self.cipher_suite = event.cipher_suite
+        self.key_exchange = event.key_exchange
+        self.peer_fingerprints = {"sha-256": identity.shown(event.peer_fingerprint)}
+        self.own_fingerprints = {"sha-256": identity.shown(event.own_fingerprint)}
+        if not event.leaf_only:
+            self._account.key_seen(self._payload.target_id)
+        self._payload.security_changed(
+            "Encrypted",
+            "Protocol",
+            "CipherSuite",
+            "KeyExchange",
+            "PeerFingerprints",
+            "OwnFingerprints",
+        )
+        _settle(self._handshake)
+
+    def _ask(self) -> None:
+        """Put the question that policy, demands and handlers call for, or open the gate."""
+        demands = self.demands
+        if self._verify_requested:
+            demands = Demands(encrypted=True, verified=True)
+        reason = policy.question_when_protected(
+            self._account.policy,
+            demands,
+            handler_announced=self._account.question_handler_announced(),
+            always_verify=self._account.always_verify,
+        )
+        if self._question is not None or self.verified:
+            return
+        if reason is None:
+            _settle(self._gate)
+        else:
+            self._open_question(reason)
+
+    def _ask_in_clear(self) -> None:
+        match policy.without_protection(
+            self._account.policy,
+            self.demands,
+            handler_announced=self._account.question_handler_announced(),
+        ):
+            case policy.Clear.GO:
+                _settle(self._gate)
+            case policy.Clear.ASK:
+                self._open_question(policy.Reason.NO_ENCRYPTION)
+            case policy.Clear.REFUSE:
+                self._fail(SecurityFailed(_no_encryption(), "security-error", Fault.OURS))
+
+    def _open_question(self, reason: policy.Reason) -> PeerVerification:
+        protected = self._protected
+        chain: list[bytes] = []
+        if protected is not None:
+            chain = [protected.peer_leaf]
+            if protected.identity_certificate is not None:
+                chain.append(protected.identity_certificate)
+        question = Question(
+            reason=reason,
+            policy=self._account.policy,
+            demands=self.demands,
+            handler_announced=self._account.question_handler_announced(),
+            methods=self._methods(),
+            waits=not self._gate.done(),
+        )
+        self._question = PeerVerification(
+            self._account,
+            self._payload,
+            question,
+            self,
+            certificates=chain,
+            peer_fingerprints=self.peer_fingerprints,
+            own_fingerprints=self.own_fingerprints,
+            attestations=[] if protected is None else protected.attestations,
+        )
+        self._account.announce(self._question)
+        self._set_verification_channel(self._question.object_path)
+        return self._question
+
+    def _methods(self) -> tuple[str, ...]:
+        if self._protected is None:
+            return ()
+        if self._protected.leaf_only:
+            return ("fingerprint",)
+        return ("fingerprint", *(m for m in CEREMONIES if m in self._protected.peer_methods))
+
+    def _on_peer_started(self, method: str) -> None:
+        if self._question is None:
+            self._open_question(policy.Reason.UPGRADE)
+        if self._question is not None:
+            self._question.peer_started(method)
+
+    def start_sas(self) -> None:
+        """See ``verification.Answerer``."""
+        self._machine().start_sas(time.monotonic())
+        if self._question is not None:
+            self._question.own_started("sas")
+        self._drain()
+
+    def confirm_sas(self, match: bool) -> None:
+        """See ``verification.Answerer``."""
+        self._machine().confirm_sas(match, time.monotonic())
+        self._drain()
+
+    def question_answered(self, state: str, method: str, text: str) -> None:
+        """See ``verification.Answerer``."""
+        if self._protection is not None and self._failure is None:
+            self._protection.tell_verdict(state, method)
+        if state == "rejected":
+            self._fail(SecurityFailed(self._rejection(text), "security-error", Fault.USER))
+            return
+        if state == "verified":
+            self.verified = True
+            self.verified_by = method
+            self._payload.security_changed("Verified", "VerifiedBy")
+        _settle(self._gate)
+        if self._protection is not None:
+            self._drain()
+
+    def question_closed(self) -> None:
+        """See ``verification.Answerer``."""
+        self._question = None
+        self._set_verification_channel("/")
+
+    def _rejection(self, text: str) -> TelepathyError:
+        if self._in_clear:
+            return EncryptionNotAvailable(text or "The user does not want this in the clear")
+        return CertUntrusted(text or "The contact's identity was not verified")
+
+    def _set_verification_channel(self, path: str) -> None:
+        if self.verification_channel != path:
+            self.verification_channel = path
+            self._payload.security_changed("VerificationChannel")
+
+    # -- the end ----------------------------------------------------------------------------
+
+    def finished(self) -> None:
+        """The payload is over, well or not: the questions close, the keys go."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._question is not None:
+            self._question.payload_gone()
+        if self._request is not None:
+            self._request.payload_gone()
+        self._credentials = None
+
+    def _fail(self, failure: SecurityFailed) -> None:
+        if self._failure is not None:
+            return
+        self._failure = failure
+        _settle(self._handshake)
+        _settle(self._gate)
+        self._payload.security_failed(failure)
+
+
+def _settle(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
+
+
+def _no_encryption() -> EncryptionNotAvailable:
+    return EncryptionNotAvailable(
+        "The contact's client cannot protect this channel, and protection is demanded"
+    )

@@ -1,0 +1,194 @@
+"""Jingle sessions of one account: stanzas to the right session, a session's stanzas to the peer."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from collections.abc import Callable
+from typing import Protocol
+
+from telepathy_e2e.errors import Disconnected, PeerError
+from telepathy_e2e.jingle.registry import Sessions
+from telepathy_e2e.jingle.session import Event, Initiated, Session, Terminated
+from telepathy_e2e.jingle.stanzas import JINGLE_NS, Content, Jingle, build, parse
+from telepathy_e2e.role import Role
+from telepathy_e2e.tasks import TaskOwner
+from telepathy_e2e.xmpp.client import Client, IqTimeout, StanzaError
+from telepathy_e2e.xmpp.iq import IqRequest
+from telepathy_e2e.xmpp.jid import bare
+
+log = logging.getLogger(__name__)
+
+JINGLE = f"{{{JINGLE_NS}}}jingle"
+
+
+class Application(Protocol):
+    """What stands behind a session: a file transfer, later a tube or a call."""
+
+    def session_event(self, event: Event) -> None:
+        """Something came from the peer.
+
+        Raises:
+            PeerError: the stanza is answered with this error instead of the acknowledgement.
+        """
+
+    def session_lost(self, error: PeerError | Disconnected | StanzaError | IqTimeout) -> None:
+        """A stanza of ours was refused or not answered; the session is over."""
+
+
+class Link:
+    """One session and the way to its peer."""
+
+    def __init__(self, hub: SessionHub, session: Session) -> None:
+        self._hub = hub
+        self.session = session
+        self.peer = session.peer
+        self.sid = session.sid
+        self.role = session.role
+        self.application: Application | None = None
+        self.ended = False
+
+    async def send(self, jingle: Jingle) -> None:
+        """Send one of our stanzas and wait for the peer's acknowledgement.
+
+        Raises:
+            StanzaError, IqTimeout: refused, or no answer.
+            Disconnected: the stream to the server is gone.
+        """
+        try:
+            await self._hub.client.send_iq(self.peer, build(jingle))
+        except (StanzaError, IqTimeout):
+            self.session.refused(jingle.action)
+            raise
+
+    def post(
+        self, jingle: Jingle, refused: Callable[[StanzaError | IqTimeout], None] | None = None
+    ) -> None:
+        """Send in order without waiting.
+
+        Args:
+            refused: told when the peer answers with an error or not at all; without it that
+                ends the session.
+        """
+        self._hub.tasks.start(f"{jingle.action} {self.sid}", self._post(jingle, refused))
+
+    async def _post(
+        self, jingle: Jingle, refused: Callable[[StanzaError | IqTimeout], None] | None
+    ) -> None:
+        try:
+            await self.send(jingle)
+        except (StanzaError, IqTimeout) as error:
+            if refused is not None:
+                refused(error)
+            elif not self.ended:
+                self.end()
+                if self.application is not None:
+                    self.application.session_lost(error)
+        except Disconnected:
+            return  # the connection tells everybody when it goes
+
+    def terminate(self, condition: str, text: str = "") -> None:
+        """End the session for a reason of XEP-0166 section 7.4; nothing happens when it is over."""
+        if self.ended:
+            return
+        jingle = self.session.terminate(condition, text)
+        self.end()
+        self._hub.tasks.start(f"session-terminate {self.sid}", self._last(jingle))
+
+    async def _last(self, jingle: Jingle) -> None:
+        try:
+            await self._hub.client.send_iq(self.peer, build(jingle))
+        except (StanzaError, IqTimeout, Disconnected) as error:
+            log.debug("session-terminate was not acknowledged: %s", type(error).__name__)
+
+    def end(self) -> None:
+        """The session is over on this side: forget it."""
+        self.ended = True
+        self._hub.forget(self)
+
+    def deliver(self, event: Event) -> None:
+        """Hand an event to the application.
+
+        Raises:
+            PeerError: the application refuses it; the stanza is answered with that error.
+        """
+        if isinstance(event, Terminated):
+            self.end()
+        if self.application is not None:
+            self.application.session_event(event)
+
+
+class SessionHub:
+    """All sessions of an account.
+
+    Args:
+        client: the XMPP stream.
+        own: gives the own full JID.
+        in_roster: whether a bare JID is a contact; strangers get fewer sessions.
+        offered: called with each new session that a peer initiated; must set the
+            link's application or terminate it.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        own: Callable[[], str],
+        in_roster: Callable[[str], bool],
+        offered: Callable[[Link, Content], None],
+    ) -> None:
+        self.client = client
+        self.tasks = TaskOwner("sessions")
+        self._own = own
+        self._in_roster = in_roster
+        self._offered = offered
+        self._sessions = Sessions()
+        self._links: dict[tuple[str, str], Link] = {}
+        client.on_iq(JINGLE, self._received)
+
+    def open(self, peer: str) -> Link:
+        """A new session of ours with ``peer`` (full JID); its sid is fresh and unguessable."""
+        session = Session(Role.INITIATOR, self._own(), peer, secrets.token_hex(16))
+        self._sessions.add(session)
+        return self._link(session)
+
+    def links(self) -> list[Link]:
+        return list(self._links.values())
+
+    def forget(self, link: Link) -> None:
+        self._links.pop((link.peer, link.sid), None)
+        self._sessions.remove(link.session)
+
+    def peer_gone(self, peer: str) -> list[Link]:
+        """The sessions with a full JID that went offline."""
+        return [link for link in self._links.values() if link.peer == peer]
+
+    async def close(self) -> None:
+        await self.tasks.close()
+
+    def _link(self, session: Session) -> Link:
+        link = Link(self, session)
+        self._links[(session.peer, session.sid)] = link
+        return link
+
+    def _received(self, request: IqRequest) -> None:
+        if request.type != "set":
+            raise PeerError("Jingle stanzas are of type set", "bad-request")
+        jingle = parse(request.payload)
+        session, events = self._sessions.receive(
+            request.from_,
+            jingle,
+            own=self._own(),
+            in_roster=self._in_roster(bare(request.from_)),
+        )
+        link = self._links.get((session.peer, session.sid))
+        if link is None:
+            link = self._link(session)
+        # What follows from the events is sent by tasks, so the acknowledgement goes out before it
+        # (XEP-0166 section 6); an application may still refuse, as with a sealed message that
+        # does not open.
+        for event in events:
+            if isinstance(event, Initiated):
+                self._offered(link, event.content)
+            else:
+                link.deliver(event)
+        request.reply()

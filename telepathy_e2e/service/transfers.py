@@ -1,0 +1,657 @@
+"""A file transfer, from the request or the offer to its end (Telepathy, Channel.Type.FileTransfer).
+
+``_send`` and ``_receive`` are the two scripts of the transfer: everything that happens, in order.
+Whatever goes wrong at any step comes out of them, or out of the session's events, and ends in
+``_end``; nothing else ends a transfer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from hmac import compare_digest
+from typing import Any, Final
+from xml.etree.ElementTree import Element
+
+from telepathy_e2e.errors import (
+    Cancelled,
+    Disconnected,
+    EncryptionError,
+    InvalidArgument,
+    NetworkError,
+    NotAvailable,
+    PeerError,
+    TelepathyError,
+    Terminated,
+)
+from telepathy_e2e.jingle import files
+from telepathy_e2e.jingle import session as jingle
+from telepathy_e2e.jingle.files import FileOffer, Range
+from telepathy_e2e.jingle.names import safe_name
+from telepathy_e2e.jingle.stanzas import Content
+from telepathy_e2e.net import local
+from telepathy_e2e.net.streams import Stream, StreamBroken
+from telepathy_e2e.service import names
+from telepathy_e2e.service.account import Account
+from telepathy_e2e.service.events import (
+    FileTransferStateChanged,
+    InitialOffsetDefined,
+    TransferredBytesChanged,
+    URIDefined,
+)
+from telepathy_e2e.service.payload import (
+    Hash,
+    MoreThanAnnounced,
+    Progress,
+    SinkBroken,
+    SourceBroken,
+    copy,
+)
+from telepathy_e2e.service.protected import ProtectedChannel
+from telepathy_e2e.service.road import NoRoad, Road
+from telepathy_e2e.service.security import Fault, SecurityFailed
+from telepathy_e2e.service.sessions import Link
+from telepathy_e2e.tasks import TaskOwner
+from telepathy_e2e.trust.policy import Demands
+from telepathy_e2e.xmpp.client import IqTimeout, StanzaError
+
+log = logging.getLogger(__name__)
+
+# After the last byte the receiver has to read, hash and confirm. Everything is on its way by
+# then; a receiver that says nothing for this long will not.
+CONFIRMATION_TIMEOUT = 60.0
+
+# A checksum that was promised ("hash-used") travels through the servers while the last bytes
+# take the direct road; it may be behind by a slow round trip.
+CHECKSUM_TIMEOUT = 10.0
+
+# The algorithms of XEP-0300 that we compute, best first.
+HASHES: dict[str, Callable[[], Hash]] = {
+    "sha-256": hashlib.sha256,
+    "sha-512": hashlib.sha512,
+    "sha3-256": hashlib.sha3_256,
+    "sha3-512": hashlib.sha3_512,
+    "blake2b-512": lambda: hashlib.blake2b(digest_size=64),
+    "blake2b-256": lambda: hashlib.blake2b(digest_size=32),
+    "sha-384": hashlib.sha384,
+}
+
+
+class TransferFailed(Exception):
+    """The transfer is over.
+
+    Args:
+        reason: File_Transfer_State_Change_Reason.
+        error: what D-Bus callers are told from now on.
+        condition: the Jingle reason for the peer; None where the peer ended it.
+    """
+
+    def __init__(self, reason: int, error: TelepathyError, condition: str | None) -> None:
+        super().__init__(str(error))
+        self.reason = reason
+        self.error = error
+        self.condition = condition
+
+
+_BLAME = {Fault.USER: LOCAL_STOPPED, Fault.OURS: LOCAL_ERROR, Fault.PEER: REMOTE_ERROR}
+
+
+class FileTransfer(ProtectedChannel):
+    """One file, one Jingle session, one channel.
+
+    Args:
+        account: the connection's services.
+        details: the file.
+        demands: what this channel was asked to guarantee.
+        replaces: object path of the channel that this one takes over from, or ``/``.
+    """
+
+    channel_type = names.FILE_TRANSFER
+
+    def __init__(
+        self,
+        account: Account,
+        object_path: str,
+        *,
+        target_handle: int,
+        requested: bool,
+        details: FileDetails,
+        demands: Demands,
+        replaces: str = "/",
+    ) -> None:
+        super().__init__(
+            account,
+            object_path,
+            target_handle=target_handle,
+            requested=requested,
+            demands=demands,
+            replaces=replaces,
+        )
+        self._account = account
+        self.details = details
+        self.filename = details.filename
+        self.size = details.size
+        self.content_type = details.content_type
+        self.content_hash_type = details.content_hash_type
+        self.content_hash = details.content_hash
+        self.description = details.description
+        self.date = details.date
+        self.uri = details.uri
+        self.file_collection = ""
+        self.available_socket_types = {kind: list(c) for kind, c in local.SUPPORTED.items()}
+        self.state = PENDING
+        self.transferred_bytes = 0
+        self.initial_offset = details.initial_offset
+        self._tasks = TaskOwner(object_path)
+        self._script: asyncio.Task[None] | None = None
+        self._link: Link | None = None
+        self._road: Road | None = None
+        self._listener: local.LocalListener | None = None
+        self._streams: list[Stream] = []
+        loop = asyncio.get_running_loop()
+        self._answer: asyncio.Future[FileOffer] = loop.create_future()
+        self._provided: asyncio.Future[local.LocalListener] = loop.create_future()
+        self._confirmed: asyncio.Future[None] = loop.create_future()
+        self._checksum: asyncio.Future[dict[str, bytes]] = loop.create_future()
+        self._offer: FileOffer = details.to_offer() if requested else FileOffer()
+
+    # -- properties -------------------------------------------------------------------------
+
+    def immutable_properties(self) -> dict[str, object]:
+        shown = super().immutable_properties()
+        for name in (
+            "content_type",
+            "filename",
+            "size",
+            "content_hash_type",
+            "content_hash",
+            "description",
+            "date",
+            "available_socket_types",
+            "file_collection",
+        ):
+            camel = "".join(part.capitalize() for part in name.split("_"))
+            shown[f"{names.FILE_TRANSFER}.{camel}"] = getattr(self, name)
+        if self.requested and self.uri:
+            shown[names.FILE_TRANSFER + ".URI"] = self.uri
+        return shown
+
+    # -- what clients call ------------------------------------------------------------------
+
+    async def provide_file(
+        self, address_type: int, access_control: int, parameter: object
+    ) -> object:
+        """FileTransfer.ProvideFile: where the client that has the file shall connect to.
+
+        Raises:
+            NotAvailable: an incoming transfer, one that is over, or called before.
+            NotImplementedByUs, InvalidArgument: see ``local.listen``.
+        """
+        if not self.requested:
+            raise NotAvailable("This is an incoming transfer; call AcceptFile instead")
+        self.check_alive()
+        if self._listener is not None:
+            raise NotAvailable("ProvideFile has been called already")
+        self._listener = await local.listen(address_type, access_control, parameter)
+        if self.state == CANCELLED:
+            self._listener.close()
+            self.check_alive()
+        self._provided.set_result(self._listener)
+        return self._listener.address
+
+    async def accept_file(
+        self, address_type: int, access_control: int, parameter: object, offset: int
+    ) -> object:
+        """FileTransfer.AcceptFile: where the client that wants the file shall connect to.
+
+        Args:
+            offset: bytes that the client has already and does not want again.
+        Raises:
+            NotAvailable: not an incoming transfer that waits to be accepted.
+            InvalidArgument: the offset is beyond the end, or see ``local.listen``.
+            NotImplementedByUs: see ``local.listen``.
+        """
+        if self.requested:
+            raise NotAvailable("This is an outgoing transfer; call ProvideFile instead")
+        self.check_alive()
+        if self.state != PENDING or self._listener is not None:
+            raise NotAvailable("This transfer has been accepted already")
+        if offset > self.size:
+            raise InvalidArgument(
+                f"The offset {offset} is beyond the end of the file at {self.size}"
+            )
+        listener = await local.listen(address_type, access_control, parameter)
+        if self.state != PENDING or self._listener is not None:
+            listener.close()
+            self.check_alive()
+            raise NotAvailable("This transfer has been accepted already")
+        self._listener = listener
+        self.initial_offset = offset if self._offer.range is not None else 0
+        self._set_state(ACCEPTED, REQUESTED)
+        self._start(self._receive(listener))
+        return listener.address
+
+    def set_uri(self, uri: str) -> None:
+        """Write access to FileTransfer.URI, before AcceptFile.
+
+        Raises:
+            NotAvailable: too late, or an outgoing transfer.
+        """
+        if self.requested or self.state != PENDING:
+            raise NotAvailable("URI can be set on an incoming transfer before AcceptFile only")
+        self.uri = uri
+        self.events.emit(URIDefined(uri))
+
+    def close(self) -> None:
+        """Channel.Close: a transfer that is not over is cancelled."""
+        declined = not self.requested and self.state == PENDING
+        self._end(
+            TransferFailed(
+                LOCAL_STOPPED,
+                Cancelled("The transfer was cancelled by the local user"),
+                "decline" if declined else "cancel",
+            )
+        )
+        self._gone()
+
+    def disconnected(self, error: TelepathyError, stopped: bool) -> None:
+        """The connection goes: the transfer with it."""
+        self._end(TransferFailed(LOCAL_STOPPED if stopped else LOCAL_ERROR, error, "gone"))
+        self._gone()
+
+    def peer_offline(self) -> None:
+        """The peer's client went offline. Before the road is up nothing can come any more."""
+        if self.state != OPEN:
+            self._end(
+                TransferFailed(
+                    REMOTE_ERROR, Terminated("The contact's client went offline"), "gone"
+                )
+            )
+
+    # -- the two scripts --------------------------------------------------------------------
+
+    def offer(self) -> None:
+        """Start an outgoing transfer."""
+        self._start(self._send())
+
+    async def _send(self) -> None:
+        """The sender's side."""
+        account = self._account
+        peer = await account.find_peer(self.target_id)
+        link = self._attach(account.hub.open(peer.jid))
+        road = self._road = Road(account, link)
+        content = Content(
+            creator="initiator",
+            name="file",
+            senders="initiator",
+            description=files.build(self._offer),
+            transport=await road.offer(),
+            security=await self.security.offer(link, peer),
+        )
+        self.security.offered(content)
+        await link.send(link.session.initiate(content))
+
+        answer = await self._answer
+        offset = answer.range.offset if answer.range is not None else 0
+        if offset and (self.size != UNKNOWN_SIZE and offset > self.size):
+            raise TransferFailed(
+                REMOTE_ERROR,
+                NetworkError("The contact asked for a part beyond the end"),
+                "media-error",
+            )
+        self._define_offset(offset)
+        self._set_state(ACCEPTED, NONE)
+
+        stream = await self._secure_stream(road)
+        listener = await self._provided
+        self._set_state(OPEN, NONE)
+        source = self._keep(await listener.accept())
+
+        limit = None if self.size == UNKNOWN_SIZE else self.size - offset
+        digest = hashlib.sha256()
+        moved = await self._copy(source, stream, limit, [digest], exact=False)
+        if limit is not None and moved < limit:
+            raise TransferFailed(
+                LOCAL_ERROR,
+                NetworkError("The file ended before its announced size"),
+                "failed-application",
+            )
+        if not self._offer.hashes and not offset:
+            link.post(
+                link.session.session_info(files.checksum({"sha-256": digest.digest()})),
+                refused=lambda error: None,
+            )
+        await stream.write_eof()
+        try:
+            async with asyncio.timeout(CONFIRMATION_TIMEOUT):
+                await self._confirmed
+        except TimeoutError:
+            raise TransferFailed(
+                REMOTE_ERROR, NetworkError("The contact did not confirm the file"), "timeout"
+            ) from None
+        self._complete()
+
+    async def _receive(self, listener: local.LocalListener) -> None:
+        """The receiver's side, from AcceptFile on."""
+        link, road = self._link, self._road
+        if link is None or road is None:  # pragma: no cover - offered() sets both
+            raise AssertionError("accepted before it was offered")
+        accepted = replace(
+            self._offer,
+            range=Range(offset=self.initial_offset) if self._offer.range is not None else None,
+        )
+        content = Content(
+            creator="initiator",
+            name=link.session.content_name,
+            senders="initiator",
+            description=files.build(accepted),
+            transport=await road.answer(),
+            security=await self.security.accept(),
+        )
+        self.security.accepted(content)
+        await link.send(link.session.accept(content))
+
+        stream = await self._secure_stream(road)
+        self._define_offset(self.initial_offset)
+        self._set_state(OPEN, NONE)
+        sink = self._keep(await listener.accept())
+
+        limit = None if self.size == UNKNOWN_SIZE else self.size - self.initial_offset
+        digests = {
+            name: HASHES[name]() for name in self._checked_hashes() if not self.initial_offset
+        }
+        moved = await self._copy(stream, sink, limit, list(digests.values()), exact=True)
+        if limit is not None and moved < limit:
+            raise TransferFailed(
+                REMOTE_ERROR,
+                NetworkError("The file was cut off before its end"),
+                "failed-transport",
+            )
+        await self._check_hashes({name: digest.digest() for name, digest in digests.items()})
+        try:
+            await sink.write_eof()
+        except StreamBroken as error:
+            raise _client_broke() from error
+        await stream.write_eof()
+        link.post(
+            link.session.session_info(files.received("initiator", content.name)),
+            refused=lambda error: None,
+        )
+        link.terminate("success")
+        self._complete()
+
+    async def _secure_stream(self, road: Road) -> Stream:
+        """The road, then the handshake, then the people: after this payload may flow."""
+        stream = self._keep(await road.connect())
+        return self._keep(await self.security.secure(stream))
+
+    async def _copy(
+        self, source: Stream, sink: Stream, limit: int | None, hashes: list[Hash], *, exact: bool
+    ) -> int:
+        progress = Progress(self.initial_offset, self._progressed)
+        try:
+            moved = await copy(
+                source, sink, limit=limit, hashes=hashes, progress=progress, exact=exact
+            )
+        except MoreThanAnnounced:
+            raise TransferFailed(
+                REMOTE_ERROR, NetworkError("The contact sent more than announced"), "media-error"
+            ) from None
+        except (SourceBroken, SinkBroken) as error:
+            if isinstance(error, SourceBroken) is exact:
+                raise _peer_broke() from error
+            raise _client_broke() from error
+        progress.flush()
+        return moved
+
+    async def _check_hashes(self, computed: dict[str, bytes]) -> None:
+        """Compare with what the offer said, or with the checksum that was promised for later."""
+        announced = self._offer.hashes
+        if computed and not announced and self._offer.hash_used:
+            try:
+                async with asyncio.timeout(CHECKSUM_TIMEOUT):
+                    announced = await self._checksum
+            except TimeoutError:
+                log.info("a checksum was promised and did not come; length and TLS vouch alone")
+        for name, digest in computed.items():
+            if name in announced and not compare_digest(announced[name], digest):
+                raise TransferFailed(
+                    REMOTE_ERROR, NetworkError("The file's hash is wrong"), "media-error"
+                )
+
+    def _checked_hashes(self) -> list[str]:
+        wanted = list(self._offer.hashes) or list(self._offer.hash_used)
+        return [name for name in HASHES if name in wanted][:1]
+
+    # -- what the peer says -----------------------------------------------------------------
+
+    def offered(self, link: Link, content: Content) -> None:
+        """An incoming offer: the channel is about to be shown.
+
+        Raises:
+            PeerError: the offer makes no sense.
+            SecurityError: none of its fingerprints can be checked.
+        """
+        self._attach(link)
+        self._offer = files.parse(content.description)
+        self._road = Road(self._account, link)
+        self._road.offered(content.transport)
+        self.security.received_offer(link, content)
+
+    def session_event(self, event: jingle.Event) -> None:
+        """See ``sessions.Application``."""
+        match event:
+            case jingle.Accepted(content):
+                self._accepted(content)
+            case jingle.Terminated(reason):
+                self._terminated(reason.condition)
+            case jingle.SecurityInfo(payload):
+                self.security.receive(payload)
+            case jingle.SessionInfo(payload):
+                self._session_info(payload)
+            case _:
+                if self._road is not None:
+                    self._road.session_event(event)
+
+    def session_lost(self, error: PeerError | Disconnected | StanzaError | IqTimeout) -> None:
+        """See ``sessions.Application``."""
+        self._fail(error)
+
+    def security_failed(self, failure: SecurityFailed) -> None:
+        """Tampering, or what cannot be told from it: see ``security.Payload``."""
+        self._fail(failure)
+
+    def _accepted(self, content: Content) -> None:
+        answer = files.parse(content.description)
+        try:
+            self.security.answered(content)
+        except PeerError as error:
+            # xtls-wire, section 1: a responder whose accept was refused is not heard again.
+            self._fail(SecurityFailed(EncryptionError(str(error))))
+            raise
+        if not self.security.agreed and answer.size not in (None, self._offer.size):
+            self._fail(
+                TransferFailed(
+                    REMOTE_ERROR, NetworkError("The contact accepted another file"), "media-error"
+                )
+            )
+            return
+        if self._road is not None:
+            self._road.answered(content.transport)
+        self._answer.set_result(answer)
+
+    def _terminated(self, condition: str) -> None:
+        if condition == "success":
+            if self.requested and self.state == OPEN:
+                self._confirm()
+            elif self.requested:
+                self._end(TransferFailed(REMOTE_ERROR, Terminated("Ended too early"), None))
+            # A sender may end the session while its last bytes are on the way: read on.
+            return
+        if condition in ("cancel", "decline", "busy"):
+            failure = TransferFailed(
+                REMOTE_STOPPED, Terminated("The contact cancelled the transfer"), None
+            )
+        elif condition == "security-error":
+            failure = TransferFailed(
+                REMOTE_ERROR,
+                EncryptionError(
+                    "The contact's client found the protection tampered with or refused"
+                ),
+                None,
+            )
+        else:
+            failure = TransferFailed(
+                REMOTE_ERROR, NetworkError(f"The contact's client gave up ({condition})"), None
+            )
+        self._end(failure)
+
+    def _session_info(self, payload: tuple[Element, ...]) -> None:
+        for element in payload:
+            if files.is_received(element):
+                if self.requested and self.state == OPEN:
+                    self._confirm()
+            elif files.is_checksum(element):
+                hashes = files.parse_checksum(element)
+                if not self._checksum.done():
+                    self._checksum.set_result(hashes)
+            else:
+                raise PeerError(
+                    "unknown session-info", "feature-not-implemented", jingle="unsupported-info"
+                )
+
+    def _confirm(self) -> None:
+        if not self._confirmed.done():
+            self._confirmed.set_result(None)
+
+    # -- states and the end -----------------------------------------------------------------
+
+    def _attach(self, link: Link) -> Link:
+        self._link = link
+        link.application = self
+        return link
+
+    def _start(self, script: Coroutine[Any, Any, None]) -> None:
+        self._script = self._tasks.start("script", self._run(script))
+
+    async def _run(self, script: Coroutine[Any, Any, None]) -> None:
+        try:
+            await script
+        except (
+            TransferFailed,
+            SecurityFailed,
+            TelepathyError,
+            PeerError,
+            NoRoad,
+            StreamBroken,
+            StanzaError,
+            IqTimeout,
+        ) as error:
+            self._fail(error)
+        finally:
+            if self.state not in ENDED:  # a fault of this program
+                self._end(TransferFailed(LOCAL_ERROR, NotAvailable("Internal error"), "cancel"))
+
+    def _fail(self, error: Exception) -> None:
+        """End the transfer for ``error``, with the words that fit it."""
+        match error:
+            case TransferFailed():
+                self._end(error)
+            case SecurityFailed():
+                self._end(TransferFailed(_BLAME[error.fault], error.error, error.condition))
+            case NoRoad():
+                self._end(
+                    TransferFailed(REMOTE_ERROR, NetworkError(str(error)), "connectivity-error")
+                )
+            case StreamBroken():
+                self._end(_peer_broke())
+            case IqTimeout():
+                self._end(
+                    TransferFailed(
+                        REMOTE_ERROR,
+                        NetworkError("The contact's client does not answer"),
+                        "timeout",
+                    )
+                )
+            case StanzaError():
+                self._end(
+                    TransferFailed(
+                        REMOTE_ERROR,
+                        NetworkError(f"The contact's client refused ({error.condition})"),
+                        "general-error",
+                    )
+                )
+            case TelepathyError():
+                self._end(TransferFailed(LOCAL_ERROR, error, "cancel"))
+            case _:
+                self._end(TransferFailed(REMOTE_ERROR, NetworkError(str(error)), "general-error"))
+
+    def _complete(self) -> None:
+        self._set_state(COMPLETED, NONE)
+        self.security.finished()
+        self._release()
+
+    def _end(self, failure: TransferFailed) -> None:
+        if self.state in ENDED:
+            return
+        self.failure = failure.error
+        self.security_changed("Error", "ErrorMessage")
+        if self._link is not None and failure.condition is not None:
+            self._link.terminate(failure.condition)
+        self.security.finished()
+        self._set_state(CANCELLED, failure.reason)
+        self._release()
+
+    def _release(self) -> None:
+        """Let go of everything that the transfer held; nothing of it runs on."""
+        if self._link is not None and not self._link.ended:
+            self._link.end()
+        if self._road is not None:
+            self._road.close()
+        for stream in self._streams:
+            if self.state == COMPLETED:
+                stream.close()
+            else:
+                stream.abort()
+        if self._listener is not None:
+            self._listener.close()
+        for future in (self._answer, self._provided, self._confirmed, self._checksum):
+            future.cancel()
+        if self._script is not None and self._script is not asyncio.current_task():
+            self._script.cancel()
+        self._account.transfer_ended(self)
+
+    def _keep(self, stream: Stream) -> Stream:
+        self._streams.append(stream)
+        return stream
+
+    def _set_state(self, state: int, reason: int) -> None:
+        self.state = state
+        self.events.emit(FileTransferStateChanged(state, reason))
+
+    def _define_offset(self, offset: int) -> None:
+        self.initial_offset = offset
+        self.transferred_bytes = offset
+        self.events.emit(InitialOffsetDefined(offset))
+
+    def _progressed(self, count: int) -> None:
+        self.transferred_bytes = count
+        self.events.emit(TransferredBytesChanged(count))
+
+
+def _peer_broke() -> TransferFailed:
+    return TransferFailed(
+        REMOTE_ERROR, NetworkError("The connection to the contact broke"), "failed-transport"
+    )
+
+
+def _client_broke() -> TransferFailed:
+    return TransferFailed(
+        LOCAL_ERROR,
+        NetworkError("The local program closed the file's socket"),
+        "failed-application",
+    )
