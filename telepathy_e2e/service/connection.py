@@ -419,11 +419,9 @@ class Connection:
         except SecurityFailed as failure:
             link.terminate(failure.condition)
             return
-        if transfer is not None:
-            link.seen_online = any(
-                each.jid == link.peer for each in self.client.resources(bare(link.peer))
-            )
-            self.announce(transfer)
+        online = self.client.resources(bare(link.peer))
+        link.seen_online = any(each.jid == link.peer for each in online)
+        self.announce(transfer)
 
     # -- ``account.Account`` ----------------------------------------------------------------
 

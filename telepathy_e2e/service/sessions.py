@@ -47,6 +47,8 @@ class Link:
         self.role = session.role
         self.application: Application | None = None
         self.ended = False
+        # Whether the peer's full JID has been seen online: only then can it go offline.
+        self.seen_online = False
 
     async def send(self, jingle: Jingle) -> None:
         """Send one of our stanzas and wait for the peer's acknowledgement.
@@ -188,7 +190,11 @@ class SessionHub:
         # does not open.
         for event in events:
             if isinstance(event, Initiated):
-                self._offered(link, event.content)
+                try:
+                    self._offered(link, event.content)
+                except PeerError:
+                    link.end()
+                    raise
             else:
                 link.deliver(event)
         request.reply()

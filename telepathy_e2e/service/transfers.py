@@ -429,18 +429,31 @@ class FileTransfer(ProtectedChannel):
 
     # -- what the peer says -----------------------------------------------------------------
 
-    def offered(self, link: Link, content: Content) -> None:
-        """An incoming offer: the channel is about to be shown.
+    @classmethod
+    def incoming(
+        cls, account: Account, link: Link, content: Content, handle: int
+    ) -> FileTransfer:
+        """The channel for a peer's offer.
 
         Raises:
             PeerError: the offer makes no sense.
-            SecurityError: none of its fingerprints can be checked.
+            SecurityFailed: none of its fingerprints can be checked, or policy refuses it.
         """
-        self._attach(link)
-        self._offer = files.parse(content.description)
-        self._road = Road(self._account, link)
-        self._road.offered(content.transport)
-        self.security.received_offer(link, content)
+        offer = files.parse(content.description)
+        transfer = cls(
+            account,
+            account.next_path("FileTransfer"),
+            target_handle=handle,
+            requested=False,
+            details=FileDetails.from_offer(offer),
+            demands=Demands(encrypted=False, verified=False),
+        )
+        transfer._offer = offer
+        transfer._road = Road(account, link)
+        transfer._road.offered(content.transport)
+        transfer.security.received_offer(link, content)
+        transfer._attach(link)
+        return transfer
 
     def session_event(self, event: jingle.Event) -> None:
         """See ``sessions.Application``."""
