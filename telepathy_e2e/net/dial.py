@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import os
 import socket
 from concurrent.futures import ThreadPoolExecutor
 
@@ -74,7 +75,8 @@ async def dial(host: str, port: int) -> socket.socket:
                 if isinstance(late, socket.socket) and late is not winner:
                     late.close()
     if winner is None:
-        text = failure.strerror if failure is not None else "no address"
+        # not strerror: asyncio puts the address there, and that came from the peer
+        text = os.strerror(failure.errno or 0) if failure is not None else "no address"
         raise StreamBroken(f"no connection: {text}")
     return winner
 

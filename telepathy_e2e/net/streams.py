@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import socket
 import struct
 from collections.abc import Callable
@@ -232,4 +233,4 @@ class SocketStream:
 
 
 def _broken(error: OSError) -> StreamBroken:
-    return StreamBroken(f"the connection broke: {error.strerror or type(error).__name__}")
+    return StreamBroken(f"the connection broke: {os.strerror(error.errno or 0)}")
