@@ -8,6 +8,7 @@ from telepathy_e2e.service import names
 from telepathy_e2e.service.file_details import HASH_SHA256
 from telepathy_e2e.xmpp.client import Resource
 
+XTLS_FEATURE = "urn:xmpp:jingle:security:xtls:0"
 FILE_TRANSFER_FEATURE = "urn:xmpp:jingle:apps:file-transfer:5"
 
 # What this program does whoever is there to look at it.
@@ -15,7 +16,7 @@ BASE_FEATURES = (
     "urn:xmpp:jingle:1",
     "urn:xmpp:jingle:transports:s5b:1",
     "urn:xmpp:jingle:transports:ibb:1",
-    "urn:xmpp:jingle:security:xtls:0",
+    XTLS_FEATURE,
     "urn:x-telepathy-e2e:verification:0",
     "urn:xmpp:hashes:2",
     "urn:xmpp:hash-function-text-names:sha-256",

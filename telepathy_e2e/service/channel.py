@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar, Protocol
 
+from telepathy_e2e.errors import TelepathyError
 from telepathy_e2e.service import names
 from telepathy_e2e.service.events import ChannelEvent, Closed, Emitter
 
@@ -60,6 +61,17 @@ class Channel:
             names.CHANNEL + ".InitiatorHandle": self.initiator_handle,
             names.CHANNEL + ".InitiatorID": self.initiator_id,
         }
+
+    def disconnected(self, error: TelepathyError, stopped: bool) -> None:
+        """The connection goes, and the channel with it.
+
+        Args:
+            stopped: the user asked for it.
+        """
+        self._gone()
+
+    def peer_offline(self) -> None:
+        """The client that the channel's session is with went offline."""
 
     def close(self) -> None:
         """Channel.Close by a client: end what the channel stands for, then the channel."""

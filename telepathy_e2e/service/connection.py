@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from telepathy_e2e.errors import (
     AuthenticationFailed,
@@ -26,6 +27,7 @@ from telepathy_e2e.net.listener import Listener
 from telepathy_e2e.service import names, requests
 from telepathy_e2e.service.capabilities import (
     ChannelClass,
+    XTLS_FEATURE,
     HandlerCapabilities,
     channel_classes,
     contact_classes,
@@ -41,9 +43,8 @@ from telepathy_e2e.service.events import (
     StatusChanged,
 )
 from telepathy_e2e.service.handles import Handles
-from telepathy_e2e.service.security import XTLS_FEATURE, SecurityFailed
+from telepathy_e2e.service.failures import SecurityFailed
 from telepathy_e2e.service.sessions import Link, SessionHub
-from telepathy_e2e.service.transfers import FileTransfer
 from telepathy_e2e.tasks import TaskOwner
 from telepathy_e2e.trust.identities import Identities
 from telepathy_e2e.trust.policy import Demands, Policy
@@ -51,6 +52,9 @@ from telepathy_e2e.verify.tries import ContactTries
 from telepathy_e2e.xmpp.client import Client, Resource
 from telepathy_e2e.xmpp.jid import bare, normalise
 from telepathy_e2e.xmpp.settings import Password, Settings
+
+if TYPE_CHECKING:
+    from telepathy_e2e.service.transfers import FileTransfer
 
 log = logging.getLogger(__name__)
 
@@ -149,7 +153,7 @@ class Connection:
         self.tries = ContactTries()
         self._capabilities = HandlerCapabilities()
         self._keys_seen: set[str] = set()
-        self._ended: dict[str, FileTransfer] = {}
+        self._ended: dict[str, Channel] = {}
         self._paths = 0
         self._presence = ("available", "")
         self._over = False
@@ -208,10 +212,7 @@ class Connection:
         self._over = True
         why = error if error is not None else Cancelled("The connection was closed by the user")
         for channel in list(self.channels.values()):
-            if isinstance(channel, FileTransfer):
-                channel.disconnected(why, stopped=error is None)
-        for channel in list(self.channels.values()):
-            channel.close()
+            channel.disconnected(why, stopped=error is None)
         await self.hub.close()
         await self.client.disconnect()
         await self.listener.close()
@@ -234,7 +235,7 @@ class Connection:
         online = {resource.jid for resource in self.client.resources(bare_jid)}
         for link in self.hub.links():
             if bare(link.peer) == bare_jid and link.peer not in online and link.seen_online:
-                if isinstance(link.application, FileTransfer):
+                if link.application is not None:
                     link.application.peer_offline()
             elif link.peer in online:
                 link.seen_online = True
@@ -350,7 +351,7 @@ class Connection:
         target = self.handles.inspect(asked.handle)
         replaced = self._replaced(asked, target)
         self._check_reachable(target)
-        transfer = FileTransfer(
+        transfer = _file_transfer()(
             self,
             self.next_path("FileTransfer"),
             target_handle=asked.handle,
@@ -378,7 +379,7 @@ class Connection:
         if asked.replaces == "/":
             return None
         channel = self.channels.get(asked.replaces)
-        if not isinstance(channel, FileTransfer) or channel.target_id != target:
+        if not isinstance(channel, _file_transfer()) or channel.target_id != target:
             raise InvalidArgument("Replaces names no file transfer with this contact")
         return channel
 
@@ -415,7 +416,7 @@ class Connection:
             return
         handle = self.handles.of_jid(bare(link.peer))
         try:
-            transfer = FileTransfer.incoming(self, link, content, handle)
+            transfer = _file_transfer().incoming(self, link, content, handle)
         except SecurityFailed as failure:
             link.terminate(failure.condition)
             return
@@ -446,11 +447,18 @@ class Connection:
         self.channels.pop(channel.object_path, None)
         self._ended.pop(channel.object_path, None)
 
-    def transfer_ended(self, channel: FileTransfer) -> None:
+    def transfer_ended(self, channel: Channel) -> None:
         if not channel.closed:
             self._ended[channel.object_path] = channel
             if len(self._ended) > MAX_ENDED_CHANNELS:
                 next(iter(self._ended.values())).close()
+
+
+def _file_transfer() -> type[FileTransfer]:
+    """Imported with the first transfer: OpenSSL and what belongs to it are a third of the memory."""
+    from telepathy_e2e.service.transfers import FileTransfer
+
+    return FileTransfer
 
 
 def _number(value: object) -> int:

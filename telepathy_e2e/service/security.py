@@ -13,14 +13,12 @@ import logging
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from enum import Enum, auto
 from typing import Protocol
 from xml.etree.ElementTree import Element
 
 from telepathy_e2e.errors import (
     CertError,
     CertUntrusted,
-    E2EError,
     EncryptionError,
     EncryptionNotAvailable,
     NetworkError,
@@ -33,6 +31,8 @@ from telepathy_e2e.jingle.stanzas import Content
 from telepathy_e2e.net.streams import CHUNK, Stream
 from telepathy_e2e.role import Role
 from telepathy_e2e.service.account import Account
+from telepathy_e2e.service.capabilities import XTLS_FEATURE
+from telepathy_e2e.service.failures import Fault, SecurityFailed
 from telepathy_e2e.service.secure_stream import SecureStream
 from telepathy_e2e.service.sessions import Link
 from telepathy_e2e.service.verification import CertificateRequest, PeerVerification
@@ -50,36 +50,8 @@ from telepathy_e2e.xtls.sealed import SEALED
 
 log = logging.getLogger(__name__)
 
-XTLS_FEATURE = "urn:xmpp:jingle:security:xtls:0"
-
 # What people can do here and now besides comparing fingerprints.
 CEREMONIES = ("sas",)
-
-
-class Fault(Enum):
-    """Who made it fail."""
-
-    USER = auto()
-    OURS = auto()
-    PEER = auto()
-
-
-class SecurityFailed(E2EError):
-    """No payload may flow, or flow on.
-
-    Args:
-        error: what D-Bus callers are told.
-        condition: the Jingle reason for the peer (XEP-0166 section 7.4).
-        fault: who made it fail.
-    """
-
-    def __init__(
-        self, error: TelepathyError, condition: str = "security-error", fault: Fault = Fault.PEER
-    ) -> None:
-        super().__init__(str(error))
-        self.error = error
-        self.condition = condition
-        self.fault = fault
 
 
 class Payload(Protocol):
@@ -166,8 +138,19 @@ class Security:
         """
         self._link = link
         self._offered = content
-        offer = parse_security(content.security)
-        self._peer_offer = offer
+        try:
+            offer = parse_security(content.security)
+        except SecurityError as error:
+            raise SecurityFailed(EncryptionError(str(error))) from error
+        match policy.answer_offer(
+            self._account.policy, self.demands, offered=offer is not None
+        ):
+            case policy.Answer.PROTECT:
+                self._peer_offer = offer
+            case policy.Answer.CLEAR:
+                self._peer_offer = None
+            case policy.Answer.REFUSE:
+                raise SecurityFailed(_no_encryption(), "security-error", Fault.OURS)
 
     async def accept(self) -> Element | None:
         """What goes into our session-accept; nothing that was not offered."""
@@ -185,6 +168,7 @@ class Security:
 
         Raises:
             PeerError: malformed, or protection that was not offered.
+            SecurityError: none of its fingerprints can be checked.
         """
         answer = parse_security(content.security)
         if answer is not None and self._credentials is None:
@@ -226,7 +210,7 @@ class Security:
             offered=offer_digest([self._offered]),
             accepted=offer_digest([self._accepted]),
             methods=CEREMONIES,
-            tries=self._account.tries.session(peer),
+            tries=self._account.tries.session(own, peer),
         )
 
     # -- the handshake and the gate ---------------------------------------------------------
@@ -250,7 +234,6 @@ class Security:
         self._drain()
         await stream.flush()
         await self._while_reading(stream, self._handshake)
-        self._ask()
         await self._while_reading(stream, self._gate)
         return stream
 
@@ -345,8 +328,7 @@ class Security:
                     if self._question is not None:
                         self._question.string_ready(text)
                 case protection.CeremonyEnded(outcome, method, reason):
-                    if self._question is not None:
-                        self._question.ceremony_ended(outcome, method, reason)
+                    self._on_ceremony_ended(outcome, method, reason)
                 case protection.PeerVerdict(value, method):
                     log.info("the contact's side now says: %s", value)
                 case protection.Reported(text):
@@ -424,6 +406,9 @@ class Security:
             "PeerFingerprints",
             "OwnFingerprints",
         )
+        # At once, before anything else that the peer says: his starting a ceremony must not turn
+        # the question that holds the payload back into one that does not.
+        self._ask()
         _settle(self._handshake)
 
     def _ask(self) -> None:
@@ -437,12 +422,10 @@ class Security:
             handler_announced=self._account.question_handler_announced(),
             always_verify=self._account.always_verify,
         )
-        if self._question is not None or self.verified:
-            return
-        if reason is None:
-            _settle(self._gate)
-        else:
+        if reason is not None:
             self._open_question(reason)
+        if not policy.payload_waits(reason, self._account.policy, demands):
+            _settle(self._gate)
 
     def _ask_in_clear(self) -> None:
         match policy.without_protection(
@@ -471,6 +454,7 @@ class Security:
             handler_announced=self._account.question_handler_announced(),
             methods=self._methods(),
             waits=not self._gate.done(),
+            always_verify=self._account.always_verify,
         )
         self._question = PeerVerification(
             self._account,
@@ -498,6 +482,13 @@ class Security:
             self._open_question(policy.Reason.UPGRADE)
         if self._question is not None:
             self._question.peer_started(method)
+
+    def _on_ceremony_ended(self, outcome: str, method: str, reason: str) -> None:
+        if self._question is not None:
+            self._question.ceremony_ended(outcome, method, reason)
+        elif outcome == "rejected":
+            # This user said yes already and the question is closed; the other's no counts for both.
+            self._fail(SecurityFailed(CertUntrusted("The contact saw another short string")))
 
     def start_sas(self) -> None:
         """See ``verification.Answerer``."""

@@ -32,6 +32,9 @@ class Application(Protocol):
             PeerError: the stanza is answered with this error instead of the acknowledgement.
         """
 
+    def peer_offline(self) -> None:
+        """The peer's client went offline."""
+
     def session_lost(self, error: PeerError | Disconnected | StanzaError | IqTimeout) -> None:
         """A stanza of ours was refused or not answered; the session is over."""
 

@@ -25,6 +25,7 @@ from telepathy_e2e.errors import (
     NetworkError,
     NotAvailable,
     PeerError,
+    SecurityError,
     TelepathyError,
     Terminated,
 )
@@ -53,7 +54,7 @@ from telepathy_e2e.service.payload import (
 )
 from telepathy_e2e.service.protected import ProtectedChannel
 from telepathy_e2e.service.road import NoRoad, Road
-from telepathy_e2e.service.security import Fault, SecurityFailed
+from telepathy_e2e.service.failures import Fault, SecurityFailed
 from telepathy_e2e.service.sessions import Link
 from telepathy_e2e.tasks import TaskOwner
 from telepathy_e2e.trust.policy import Demands
@@ -485,6 +486,8 @@ class FileTransfer(ProtectedChannel):
         except PeerError as error:
             # xtls-wire, section 1: a responder whose accept was refused is not heard again.
             self._fail(SecurityFailed(EncryptionError(str(error))))
+            if isinstance(error, SecurityError):
+                return  # well-formed, so acknowledged
             raise
         if not self.security.agreed and answer.size not in (None, self._offer.size):
             self._fail(
