@@ -1,0 +1,70 @@
+"""The D-Bus names and numbers of the Telepathy specification that tpe2e uses."""
+
+from __future__ import annotations
+
+from typing import Final
+
+TP: Final = "org.freedesktop.Telepathy."
+CM_NAME: Final = TP + "ConnectionManager.e2e"
+CM_PATH: Final = "/org/freedesktop/Telepathy/ConnectionManager/e2e"
+CM: Final = TP + "ConnectionManager"
+PROTOCOL: Final = "jabber"
+CONNECTION_PREFIX: Final = TP + "Connection.e2e."
+
+CONNECTION: Final = TP + "Connection"
+REQUESTS: Final = CONNECTION + ".Interface.Requests"
+CONTACTS: Final = CONNECTION + ".Interface.Contacts"
+CONTACT_LIST: Final = CONNECTION + ".Interface.ContactList"
+CONTACT_CAPABILITIES: Final = CONNECTION + ".Interface.ContactCapabilities"
+SIMPLE_PRESENCE: Final = CONNECTION + ".Interface.SimplePresence"
+
+CHANNEL: Final = TP + "Channel"
+FILE_TRANSFER: Final = CHANNEL + ".Type.FileTransfer"
+PEER_VERIFICATION: Final = CHANNEL + ".Type.PeerVerification1"
+SERVER_TLS: Final = CHANNEL + ".Type.ServerTLSConnection"
+SECURABLE: Final = CHANNEL + ".Interface.Securable"
+SECURITY: Final = CHANNEL + ".Interface.EndToEndSecurity1"
+TLS_CERTIFICATE: Final = TP + "Authentication.TLSCertificate"
+
+# Our names in UpdateCapabilities. Each command has its own, and the same in every run: a run that
+# was killed and could not take its announcement back is healed by the next one.
+CLIENT: Final = TP + "Client.tpe2e"
+
+HANDLE_TYPE_CONTACT: Final = 1
+
+# Connection_Status
+CONNECTED: Final = 0
+CONNECTING: Final = 1
+DISCONNECTED: Final = 2
+CONNECTION_STATUS: Final = {
+    CONNECTED: "connected",
+    CONNECTING: "connecting",
+    DISCONNECTED: "disconnected",
+}
+
+# File_Transfer_State
+PENDING: Final = 1
+ACCEPTED: Final = 2
+OPEN: Final = 3
+COMPLETED: Final = 4
+CANCELLED: Final = 5
+TRANSFER_STATE: Final = {
+    PENDING: "pending",
+    ACCEPTED: "accepted",
+    OPEN: "open",
+    COMPLETED: "completed",
+    CANCELLED: "cancelled",
+}
+
+# File_Transfer_State_Change_Reason
+LOCAL_STOPPED: Final = 2
+REMOTE_STOPPED: Final = 3
+
+HASH_NONE: Final = 0
+HASH_SHA256: Final = 3
+UNKNOWN_SIZE: Final = 2**64 - 1
+
+# Socket_Address_Type and Socket_Access_Control
+UNIX: Final = 0
+IPV4: Final = 2
+LOCALHOST: Final = 0

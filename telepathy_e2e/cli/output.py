@@ -1,0 +1,239 @@
+"""What tpe2e says and asks: to a person on a terminal, or as one JSON object a line."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import sys
+from collections.abc import AsyncIterator, Iterator
+from typing import Final, Protocol, TextIO
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
+
+from telepathy_e2e.cli.exits import Exit, UsageError
+from telepathy_e2e.cli.words import printable
+
+STYLES: Final = {"none": "bold red", "encrypted": "yellow", "verified": "bold green"}
+
+# Seconds between two lines of progress in JSON, and two redraws of the bar.
+PROGRESS_INTERVAL: Final = 0.5
+
+# The longest line that is read as an answer; more is not an answer.
+MAX_LINE: Final = 4096
+
+
+class Meter(Protocol):
+    """Shows how far one transfer is."""
+
+    def moved(self, count: int) -> None:
+        """``count`` bytes of the file are there by now, in all."""
+
+
+class Output(Protocol):
+    """Where a command speaks."""
+
+    can_ask: bool
+
+    def say(self, event: str, sentence: str, style: str = "", **fields: object) -> None:
+        """Something happened: a sentence for people, a name and fields for programs."""
+
+    def show(self, text: str) -> None:
+        """Something for eyes only (a QR code, a block of digits)."""
+
+    def fail(self, error: Exit) -> None:
+        """Why the command ends."""
+
+    def meter(
+        self, name: str, size: int | None, start: int
+    ) -> contextlib.AbstractContextManager[Meter]:
+        """A progress bar for as long as the context lasts."""
+
+    async def ask(self, question: str, choices: dict[str, str], default: str = "") -> str:
+        """Ask for one of ``choices`` (key to meaning); an empty answer is ``default``, or asks
+        again where there is none.
+        """
+
+
+async def read_line(stream: TextIO) -> str:
+    """One line from a terminal, pipe or file, without its end; it can be cancelled at any time.
+
+    Raises:
+        EOFError: there is no more.
+    """
+    fd = stream.fileno()
+    line = bytearray()
+    while True:
+        await _readable(fd)
+        # Byte by byte: what follows the line belongs to the next question.
+        byte = os.read(fd, 1)
+        if not byte and not line:
+            raise EOFError
+        if byte in (b"\n", b"") or len(line) >= MAX_LINE:
+            return line.decode("utf-8", "replace").strip()
+        line += byte
+
+
+async def _readable(fd: int) -> None:
+    loop = asyncio.get_running_loop()
+    ready = asyncio.Event()
+    try:
+        loop.add_reader(fd, ready.set)
+    except PermissionError:
+        return  # a regular file is always ready
+    try:
+        await ready.wait()
+    finally:
+        loop.remove_reader(fd)
+
+
+class JsonOutput:
+    """One JSON object a line on ``stream``; never asks."""
+
+    can_ask = False
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def say(self, event: str, sentence: str, style: str = "", **fields: object) -> None:
+        print(
+            json.dumps({"event": event, **fields, "message": sentence}),
+            file=self._stream,
+            flush=True,
+        )
+
+    def show(self, text: str) -> None:
+        pass
+
+    def fail(self, error: Exit) -> None:
+        self.say("error", str(error), code=error.code, error=error.error)
+
+    @contextlib.contextmanager
+    def meter(self, name: str, size: int | None, start: int) -> Iterator[Meter]:
+        yield _JsonMeter(self, name, size)
+
+    async def ask(self, question: str, choices: dict[str, str], default: str = "") -> str:
+        raise UsageError("--json asks no questions: give the answer as an option.")
+
+
+class _JsonMeter:
+    def __init__(self, output: JsonOutput, name: str, size: int | None) -> None:
+        self._output = output
+        self._name = name
+        self._size = size
+        self._next = 0.0
+
+    def moved(self, count: int) -> None:
+        now = asyncio.get_running_loop().time()
+        if now >= self._next or count == self._size:
+            self._next = now + PROGRESS_INTERVAL
+            self._output.say("progress", "", file=self._name, bytes=count, size=self._size)
+
+
+class HumanOutput:
+    """Sentences, colours and a progress bar; asks on ``stdin`` if that is a terminal."""
+
+    def __init__(self, stdout: TextIO, stderr: TextIO, stdin: TextIO) -> None:
+        self.console = Console(file=stdout, highlight=False, soft_wrap=True)
+        self._errors = Console(file=stderr, highlight=False, soft_wrap=True)
+        self._stdin = stdin
+        self.can_ask = stdin.isatty()
+        self._progress: Progress | None = None
+        self._asking = asyncio.Lock()
+
+    def say(self, event: str, sentence: str, style: str = "", **fields: object) -> None:
+        if sentence:
+            self.console.print(printable(sentence, 1000), style=style or None, markup=False)
+
+    def show(self, text: str) -> None:
+        self.console.print(text, markup=False)
+
+    def fail(self, error: Exit) -> None:
+        self._errors.print("tpe2e: " + printable(str(error), 1000), style="red", markup=False)
+
+    @contextlib.contextmanager
+    def meter(self, name: str, size: int | None, start: int) -> Iterator[Meter]:
+        if self._progress is None:
+            self._progress = Progress(
+                TextColumn("{task.fields[label]}", markup=False),
+                BarColumn(),
+                DownloadColumn(),
+                TransferSpeedColumn(),
+                TimeRemainingColumn(),
+                console=self.console,
+                transient=True,
+            )
+        progress = self._progress
+        task = progress.add_task("", total=size, completed=start, label=printable(name, 40))
+        progress.start()
+        try:
+            yield _Bar(progress, task)
+        finally:
+            progress.remove_task(task)
+            if not progress.task_ids:
+                progress.stop()
+
+    @contextlib.asynccontextmanager
+    async def _quiet(self) -> AsyncIterator[None]:
+        """The terminal for one question: no moving bar meanwhile, and no second question."""
+        async with self._asking:
+            moving = self._progress is not None and self._progress.live.is_started
+            if moving and self._progress is not None:
+                self._progress.stop()
+            try:
+                yield
+            finally:
+                if moving and self._progress is not None and self._progress.task_ids:
+                    self._progress.start()
+
+    async def ask(self, question: str, choices: dict[str, str], default: str = "") -> str:
+        if not self.can_ask:
+            raise UsageError("There is no terminal to ask on: give the answer as an option.")
+        keys = list(choices)
+        hint = "/".join(key.upper() if key == default else key for key in keys)
+        async with self._quiet():
+            for key, meaning in choices.items():
+                if meaning:
+                    self.console.print(f"  {key}  {meaning}", markup=False)
+            while True:
+                self.console.print(f"{printable(question, 1000)} [{hint}] ", end="", markup=False)
+                self.console.file.flush()
+                try:
+                    answer = (await read_line(self._stdin)).lower()
+                except EOFError:
+                    raise UsageError("The terminal was closed before the answer.") from None
+                if not answer and default:
+                    return default
+                for key in keys:
+                    if answer == key or (key in ("y", "n") and answer in (_WORDS[key], key)):
+                        return key
+                self.console.print(f"Please answer with one of {', '.join(keys)}.")
+
+
+_WORDS: Final = {"y": "yes", "n": "no"}
+
+
+class _Bar:
+    def __init__(self, progress: Progress, task: TaskID) -> None:
+        self._progress = progress
+        self._task = task
+
+    def moved(self, count: int) -> None:
+        self._progress.update(self._task, completed=count)
+
+
+def make_output(json_lines: bool) -> Output:
+    """The output for this run of the program."""
+    if json_lines:
+        return JsonOutput(sys.stdout)
+    return HumanOutput(sys.stdout, sys.stderr, sys.stdin)
