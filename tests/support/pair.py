@@ -1,0 +1,113 @@
+"""Alice and Bob: two desktops, two daemons, one real Prosody that both have accounts on."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import Any
+
+from dbus_fast import Variant
+
+from tests.support.prosody import Prosody
+from tests.support.side import CAPABILITIES, CONNECTION, FILE_TRANSFER, Side
+
+PASSWORD = "open sesame"
+
+
+def parameters(server: Prosody, account: str, **more: Variant) -> dict[str, Variant]:
+    """Connection parameters for an account on the test's server."""
+    given = {
+        "account": Variant("s", account),
+        "password": Variant("s", PASSWORD),
+        "server": Variant("s", server.host),
+        "port": Variant("q", server.port),
+        "ca-file": Variant("s", str(server.ca_file)),
+        "resource": Variant("s", "test"),
+    }
+    given.update({key.replace("_", "-"): value for key, value in more.items()})
+    return given
+
+
+@dataclass
+class Pair:
+    """Both sides, connected and aware of each other's capabilities."""
+
+    server: Prosody
+    alice: Side
+    bob: Side
+
+    @classmethod
+    async def start(
+        cls,
+        server: Prosody,
+        *,
+        alice: dict[str, Variant] | None = None,
+        bob: dict[str, Variant] | None = None,
+        alice_handles: tuple[str, ...] = (FILE_TRANSFER,),
+        bob_handles: tuple[str, ...] = (FILE_TRANSFER,),
+    ) -> Pair:
+        """Start both.
+
+        Args:
+            alice, bob: further connection parameters.
+            alice_handles, bob_handles: channel types that a client on that side handles.
+        """
+        both = await asyncio.gather(Side.start("alice"), Side.start("bob"))
+        pair = cls(server, *both)
+        try:
+            await pair.alice.connect(
+                parameters(server, server.jid("alice"), **(alice or {})), handles=alice_handles
+            )
+            await pair.bob.connect(
+                parameters(server, server.jid("bob"), **(bob or {})), handles=bob_handles
+            )
+            await pair.sees(pair.alice, server.jid("bob"))
+            await pair.sees(pair.bob, server.jid("alice"))
+        except BaseException:
+            await pair.stop()
+            raise
+        return pair
+
+    async def sees(self, side: Side, jid: str) -> None:
+        """Wait until a side knows that a contact takes files."""
+        handle = (await side.cm(side.connection, CONNECTION, "RequestHandles", "uas", 1, [jid]))[0]
+        async with asyncio.timeout(20):
+            while True:
+                classes: Any = await side.cm(
+                    side.connection, CAPABILITIES, "GetContactCapabilities", "au", [handle]
+                )
+                if classes.get(handle):
+                    return
+                await asyncio.sleep(0.02)
+
+    async def stop(self) -> None:
+        await asyncio.gather(self.alice.stop(), self.bob.stop())
+
+    # -- the usual ways to move a file ------------------------------------------------------
+
+    async def offer(self, data: bytes, name: str = "file.bin", **more: Variant) -> tuple[str, str]:
+        """Alice offers; (her channel, his channel)."""
+        known = _incoming(self.bob)
+        mine = await self.alice.offer_file(self.server.jid("bob"), name, len(data), **more)
+        await self.bob.signal(lambda _: len(_incoming(self.bob)) > len(known))
+        theirs = next(path for path in _incoming(self.bob) if path not in known)
+        return mine, theirs
+
+    async def send(self, data: bytes, name: str = "file.bin", **more: Variant) -> bytes:
+        """A whole transfer from Alice to Bob; what Bob got."""
+        mine, theirs = await self.offer(data, name, **more)
+        got, _ = await asyncio.gather(self.bob.accept(theirs), self.alice.provide(mine, data))
+        assert await self.alice.state(mine, 4, 5) == (4, 0), self.alice.log
+        assert await self.bob.state(theirs, 4, 5) == (4, 0), self.bob.log
+        return got
+
+
+def _incoming(side: Side) -> list[str]:
+    return [
+        path
+        for each in side.signals
+        if each.member == "NewChannels"
+        for path, properties in each.body[0]
+        if properties["org.freedesktop.Telepathy.Channel.ChannelType"] == FILE_TRANSFER
+        and not properties["org.freedesktop.Telepathy.Channel.Requested"]
+    ]
