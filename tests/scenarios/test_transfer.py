@@ -69,10 +69,8 @@ async def test_an_empty_file_is_a_file(pair: Pair) -> None:
 
 async def test_a_file_of_unknown_size_ends_where_its_sender_ends(pair: Pair) -> None:
     data = secrets.token_bytes(700_000)
-    known = [s for s in pair.bob.signals if s.member == "NewChannels"]
-    del known
-    mine = await pair.alice.offer_file(pair.server.jid("bob"), "stream", 2**64 - 1)
-    theirs, properties = await pair.bob.new_channel(FILE_TRANSFER)
+    mine, theirs = await pair.offer_sized(2**64 - 1, "stream")
+    _, properties = await pair.bob.new_channel(FILE_TRANSFER)
     assert properties[FILE_TRANSFER + ".Size"] == 2**64 - 1
     got, _ = await asyncio.gather(pair.bob.accept(theirs), pair.alice.provide(mine, data))
     assert got == data

@@ -87,8 +87,14 @@ class Pair:
 
     async def offer(self, data: bytes, name: str = "file.bin", **more: Variant) -> tuple[str, str]:
         """Alice offers; (her channel, his channel)."""
+        return await self.offer_sized(len(data), name, **more)
+
+    async def offer_sized(
+        self, size: int, name: str = "file.bin", **more: Variant
+    ) -> tuple[str, str]:
+        """The same where only the size is known (2^64-1: not even that)."""
         known = _incoming(self.bob)
-        mine = await self.alice.offer_file(self.server.jid("bob"), name, len(data), **more)
+        mine = await self.alice.offer_file(self.server.jid("bob"), name, size, **more)
         await self.bob.signal(lambda _: len(_incoming(self.bob)) > len(known))
         theirs = next(path for path in _incoming(self.bob) if path not in known)
         return mine, theirs

@@ -92,10 +92,14 @@ class Side:
         self._news = asyncio.Event()
 
     @classmethod
-    async def start(cls, name: str, *, env: dict[str, str] | None = None) -> Side:
+    async def start(
+        cls, name: str, *, env: dict[str, str] | None = None, daemon: bool = True
+    ) -> Side:
+        """A bus, and a daemon on it, or (``daemon=False``) one that can be activated."""
         side = cls(name, Path(tempfile.mkdtemp(prefix=f"tpe2e-{name}-")))
         await side._start_bus()
-        await side.start_daemon(env or {})
+        if daemon:
+            await side.start_daemon(env or {})
         return side
 
     @property
@@ -109,12 +113,17 @@ class Side:
     async def _start_bus(self) -> None:
         services = self.directory / "services"
         services.mkdir()
+        (services / f"{CM_NAME}.service").write_text(
+            f"[D-BUS Service]\nName={CM_NAME}\nExec={sys.executable} -m telepathy_e2e\n"
+        )
         config = self.directory / "bus.conf"
         config.write_text(BUS_CONFIG.format(path=self.directory / "bus", services=services))
         self._dbus = subprocess.Popen(
             ["dbus-daemon", f"--config-file={config}", "--nofork", "--nopidfile"],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
+            env=self._environment(),
+            cwd=Path(__file__).parents[2],
         )
         await self._until(lambda: _accepts(self.directory / "bus"))
         self._bus = await MessageBus(self.address, bus_type=BusType.SESSION).connect()
@@ -129,14 +138,7 @@ class Side:
         )
 
     async def start_daemon(self, env: dict[str, str]) -> None:
-        environment = {
-            **os.environ,
-            "DBUS_SESSION_BUS_ADDRESS": self.address,
-            "XDG_DATA_HOME": str(self.directory / "data"),
-            "XDG_RUNTIME_DIR": str(self.directory),
-            "TELEPATHY_E2E_DEBUG": "all",
-            **env,
-        }
+        environment = {**self._environment(), **env}
         with (self.directory / "daemon.log").open("ab") as output:
             self.daemon = subprocess.Popen(
                 [sys.executable, "-m", "telepathy_e2e", "--persist"],
@@ -152,6 +154,19 @@ class Side:
                 raise AssertionError(f"the daemon died:\n{self.log}")
             await asyncio.sleep(0.02)
         raise AssertionError(f"the daemon did not come up:\n{self.log}")
+
+    def _environment(self) -> dict[str, str]:
+        return {
+            "TELEPATHY_E2E_DEBUG": "all",
+            **os.environ,
+            "DBUS_SESSION_BUS_ADDRESS": self.address,
+            "XDG_DATA_HOME": str(self.directory / "data"),
+            "XDG_RUNTIME_DIR": str(self.directory),
+        }
+
+    async def activate(self) -> None:
+        """The first call, which makes the bus start the daemon."""
+        await self.call(CM_NAME, CM_PATH, PROPERTIES, "GetAll", "s", TP + "ConnectionManager")
 
     async def has_owner(self, name: str) -> bool:
         return bool(
