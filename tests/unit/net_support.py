@@ -21,6 +21,9 @@ LOOPBACKS = [
     ),
 ]
 DSTADDR = "972b7bf47291ca609517f67f86b5081086052dad"
+#: Far more than any test takes, so that it never decides one that passes.
+GUARD_SECONDS = 20.0
+
 OTHER_DSTADDR = "1a12fb7bc625e55f3ed5b29a53dbe0e4aa7d80ba"
 
 
@@ -37,11 +40,18 @@ def descriptors() -> dict[str, str]:
 
 @asynccontextmanager
 async def nothing_left_open() -> AsyncIterator[None]:
-    """Fails when the block leaves a descriptor behind."""
+    """Fails when the block leaves a descriptor behind, and cancels it when it hangs."""
     before = descriptors()
+    guard = asyncio.get_running_loop().call_later(GUARD_SECONDS, _cancel_all)
     yield
+    guard.cancel()
     await turns()
     assert descriptors() == before
+
+
+def _cancel_all() -> None:
+    for task in asyncio.all_tasks():
+        task.cancel("the test hangs")
 
 
 async def turns(count: int = 10) -> None:

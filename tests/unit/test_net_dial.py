@@ -115,6 +115,38 @@ async def test_a_connection_made_while_being_cancelled_is_closed(
             await dialing
 
 
+async def test_a_connection_made_before_being_cancelled_is_closed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(dialling, "STAGGER", 0.01)
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        silent, live = ("127.0.0.1", 9), listening.getsockname()
+        monkeypatch.setattr(socket, "getaddrinfo", resolves_to(silent, live))
+        attempt = dialling._attempt
+
+        async def attempts(family: socket.AddressFamily, address: Any) -> Any:
+            if address == silent:
+                try:
+                    await asyncio.get_running_loop().create_future()
+                finally:
+                    dialing.cancel()  # there is a winner, and the losers are being let go
+            return await attempt(family, address)
+
+        monkeypatch.setattr(dialling, "_attempt", attempts)
+        dialing = asyncio.get_running_loop().create_task(dial("name.example", 1))
+        with pytest.raises(asyncio.CancelledError):
+            await dialing
+
+
+async def test_a_connection_that_is_still_being_made_is_given_up() -> None:
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as listening:
+        address = listening.getsockname()
+        with await dial(*address), pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.02):
+                # the queue is full, the kernel says nothing to the second
+                await dial(*address)
+
+
 @pytest.mark.parametrize("host", ["a" * 300, "x\0y", "..", ".", "a..b", "\ud800", "[::1]"])
 async def test_what_is_no_host_is_a_failure_like_any_other(host: str) -> None:
     with pytest.raises(StreamBroken):

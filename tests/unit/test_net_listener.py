@@ -309,6 +309,16 @@ async def test_closing_the_listener_closes_everything_but_what_was_taken() -> No
     assert descriptors() == before
 
 
+async def test_a_connection_is_dropped_even_before_its_handshake_has_begun() -> None:
+    async with Listener() as listener:
+        expectation = listener.register(DSTADDR)
+        peer = await call(("127.0.0.1", port(expectation)))
+        await half_open(listener, 1)  # seen in the turn before the handshake's first
+        expectation.close()
+        assert await read_all_or_reset(peer) == b""
+        peer.close()
+
+
 async def test_a_transfer_that_closes_within_the_handshake_gets_no_connection() -> None:
     async with Listener() as listener:
         with listener.register(OTHER_DSTADDR) as other:

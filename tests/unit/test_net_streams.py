@@ -160,16 +160,17 @@ async def test_the_next_owner_of_a_descriptor_number_is_not_disturbed() -> None:
     reading = asyncio.get_running_loop().create_task(one.read(1))
     await turns()
     one.close()
-    third, fourth = stream_pair("unix")
-    assert number in (third.socket.fileno(), fourth.socket.fileno())
-    next_reading = asyncio.get_running_loop().create_task(third.read(10))
+    third, fourth = socket.socketpair()
+    assert third.fileno() == number
+    called = asyncio.Event()
+    asyncio.get_running_loop().add_reader(number, called.set)
     with pytest.raises(StreamBroken):
         await reading
-    await turns()
-    await fourth.write(b"mine")
-    assert await next_reading == b"mine"
-    for stream in (other, third, fourth):
-        stream.close()
+    fourth.send(b"x")
+    await called.wait()
+    assert asyncio.get_running_loop().remove_reader(number)
+    for each in (other, third, fourth):
+        each.close()
 
 
 @pytest.mark.parametrize("address", LOOPBACKS)
