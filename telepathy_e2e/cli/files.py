@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import fcntl
 import hashlib
 import os
 import stat
@@ -146,7 +147,7 @@ class PartialFile:
             raise Exit(FAILED, f"{self._path} is not a partial file of yours: remove it.")
         try:
             # Two receivers must not write one file.
-            os.lockf(self.fd, os.F_TLOCK, 0)
+            fcntl.flock(self.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             os.close(self.fd)
             raise Exit(FAILED, f"{name} is being received already.") from error

@@ -7,7 +7,7 @@ import asyncio
 import signal
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from telepathy_e2e.cli import exits
 from telepathy_e2e.cli.exits import FAILED, INTERRUPTED, Exit, UsageError
@@ -20,6 +20,10 @@ LOGIN_TIMEOUT = 60.0
 
 class _Parser(argparse.ArgumentParser):
     """Answers bad arguments with one sentence."""
+
+    def __init__(self, **settings: Any) -> None:
+        # No abbreviations: --password would be --password-file, and a password a file's name.
+        super().__init__(allow_abbrev=False, **settings)
 
     def error(self, message: str) -> NoReturn:
         raise UsageError(f"{message[:1].upper()}{message[1:]}: see '{self.prog} --help'.")

@@ -1,0 +1,93 @@
+import json
+
+import pytest
+
+from telepathy_e2e.cli import main as module
+from telepathy_e2e.cli.exits import UsageError
+from telepathy_e2e.cli.main import answers_from, build_parser, main
+
+
+def parse(*words: str) -> object:
+    return answers_from(build_parser().parse_args(list(words)))
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        [],
+        ["fly"],
+        ["send", "file"],
+        ["send", "file", "bob"],
+        ["send", "file", "bob@example.org", "--require", "magic"],
+        ["connect", "alice"],
+        ["connect", "alice@example.org", "--port", "0"],
+        ["connect", "alice@example.org", "--port", "x"],
+        ["connect", "alice@example.org", "--timeout", "never"],
+        ["verify", "--sas-matches", "maybe"],
+    ],
+)
+def test_bad_input_is_answered_with_one_sentence_and_exit_code_2(
+    words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(words) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("tpe2e: ")
+    assert captured.err.count("\n") == 1
+
+
+def test_bad_input_is_json_where_json_was_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["send", "--json"]) == 2
+    captured = capsys.readouterr()
+    assert json.loads(captured.out)["code"] == 2
+    assert captured.err == ""
+
+
+@pytest.mark.parametrize("command", ["connect", "disconnect", "send", "receive", "status", "verify"])
+def test_every_command_has_help_with_the_exit_codes_and_json(
+    command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        main([command, "--help"])
+    text = capsys.readouterr().out
+    assert "exit codes:" in text
+    assert "--json" in text
+
+
+def test_contradictions_are_refused() -> None:
+    for words in (
+        ("send", "f", "b@x", "--yes", "--on-unverified", "reject"),
+        ("send", "f", "b@x", "--require", "verified", "--yes"),
+        ("receive", "--require", "verified", "--on-unverified", "proceed"),
+        ("verify", "--sas-matches", "yes", "--fingerprint", "00" * 32),
+    ):
+        with pytest.raises(UsageError, match="contradict|choose"):
+            parse(*words)
+
+
+def test_yes_means_to_go_on_unverified() -> None:
+    answers = parse("send", "f", "b@x", "--yes")
+    assert answers.on_unverified == "proceed"  # type: ignore[attr-defined]
+
+
+def test_a_fingerprint_without_value_is_compared_by_eye() -> None:
+    answers = parse("verify", "--fingerprint")
+    assert answers.by_eye  # type: ignore[attr-defined]
+    assert answers.fingerprint is None  # type: ignore[attr-defined]
+
+
+def test_a_password_cannot_stand_on_the_command_line() -> None:
+    parser = build_parser()
+    with pytest.raises(UsageError):
+        parser.parse_args(["connect", "alice@example.org", "--password", "secret"])
+
+
+def test_ctrl_c_has_its_own_exit_code(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def interrupted(*_: object) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(module, "execute", interrupted)
+    assert main(["status"]) == 130
+    assert capsys.readouterr().err == "tpe2e: Interrupted.\n"
