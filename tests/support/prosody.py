@@ -165,8 +165,8 @@ class Prosody:
         for port in ports:
             while not _accepts(port):
                 if self.process.poll() is not None or time.monotonic() > deadline:
-                    output = (self.directory / "output").read_text(errors="replace")
-                    raise AssertionError(f"prosody did not come up:\n{output}")
+                    said = (self.directory / "output").read_text(errors="replace")
+                    raise AssertionError(f"prosody did not come up:\n{said}")
                 time.sleep(0.02)
 
     def kill(self) -> None:
