@@ -45,7 +45,7 @@ async def _connection(connection: ConnectionView, output: Output) -> None:
         connection=connection.name,
         path=connection.path,
     )
-    for identifier, attributes in sorted(await _contacts(connection)):
+    for identifier, attributes in sorted(await _contacts(connection), key=lambda c: c[0]):
         _contact(connection, identifier, attributes, output)
     for channel in sorted(connection.channels.values(), key=lambda c: c.path):
         await channel.fill()
@@ -63,13 +63,18 @@ async def _contacts(connection: ConnectionView) -> list[tuple[str, dict[str, Any
     except BusError:
         # No roster (yet): those whom a channel names are known all the same.
         handles = {
-            channel.get(names.CHANNEL, "TargetHandle")
+            int(channel.get(names.CHANNEL, "TargetHandle", 0))
             for channel in connection.channels.values()
             if channel.get(names.CHANNEL, "TargetHandleType") == names.HANDLE_TYPE_CONTACT
         }
         try:
             (by_handle,) = await connection.call(
-                names.CONTACTS, "GetContactAttributes", "auasb", sorted(handles), wanted, False
+                names.CONTACTS,
+                "GetContactAttributes",
+                "auasb",
+                sorted(handles - {0}),
+                wanted,
+                False,
             )
         except BusError:
             return []

@@ -14,7 +14,7 @@ import os
 import socket
 import subprocess
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -87,7 +87,26 @@ class FakeCM:
         self._tasks: set[asyncio.Task[None]] = set()
         self._number = 0
         self._called = asyncio.Event()
+        self._sockets: list[FakeSocket] = []
         bus.add_message_handler(self._message)
+
+    def start(self, story: Coroutine[Any, Any, None]) -> None:
+        """Play a story beside the calls; it ends with the test."""
+        task = asyncio.get_running_loop().create_task(story)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def socket(self, directory: Path) -> FakeSocket:
+        """A socket for ProvideFile or AcceptFile; it ends with the test."""
+        self._sockets.append(FakeSocket(directory))
+        return self._sockets[-1]
+
+    async def end(self) -> None:
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for each in self._sockets:
+            each.close()
 
     # -- objects ------------------------------------------------------------------------------
 
@@ -245,7 +264,7 @@ class FakeCM:
             while True:
                 for _, name, body in reversed(self.calls):
                     if name == member:
-                        return body
+                        return list(body)
                 self._called.clear()
                 await self._called.wait()
 
@@ -256,9 +275,7 @@ class FakeCM:
         ours = message.path is not None and message.path.startswith("/org/freedesktop/Telepathy")
         if message.message_type is not MessageType.METHOD_CALL or not ours:
             return False
-        task = asyncio.get_running_loop().create_task(self._answer(message))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self.start(self._answer(message))
         return True
 
     async def _answer(self, message: Message) -> None:
@@ -300,9 +317,7 @@ class FakeCM:
                     ]
                 ]
             case ["RequestConnection", _, parameters]:
-                path = await self.add_connection(
-                    parameters["account"].value, names.DISCONNECTED
-                )
+                path = await self.add_connection(parameters["account"].value, names.DISCONNECTED)
                 return "so", [path[1:].replace("/", "."), path]
             case ["Connect"]:
                 self.properties[path, names.CONNECTION]["Status"] = Variant("u", 0)
@@ -331,7 +346,9 @@ class FakeCM:
     def contact() -> dict[str, Variant]:
         return {
             names.CONNECTION + "/contact-id": Variant("s", BOB),
-            names.SIMPLE_PRESENCE + "/presence": Variant("(uss)", [2, "available", "at\x1b[2Jwork"]),
+            names.SIMPLE_PRESENCE + "/presence": Variant(
+                "(uss)", [2, "available", "\x1b[2Jat work"]
+            ),
             names.CONTACT_CAPABILITIES + "/capabilities": Variant(
                 "a(a{sv}as)", [[{names.CHANNEL + ".ChannelType": Variant("s", FT)}, []]]
             ),
@@ -351,6 +368,9 @@ class FakeSocket:
     @property
     def reply(self) -> tuple[str, list[Any]]:
         return "v", [Variant("ay", self.path.encode())]
+
+    def close(self) -> None:
+        self._listener.close()
 
     async def take(self) -> bytes:
         """What the client sends, until it has no more."""
@@ -384,6 +404,7 @@ class Person(JsonOutput):
         super().__init__(self.stream)
         self.answers = answers
         self.asked: list[str] = []
+        self.decide: Callable[[str, dict[str, str]], Awaitable[str]] | None = None
         self.shown: list[str] = []
 
     def show(self, text: str) -> None:
@@ -391,6 +412,8 @@ class Person(JsonOutput):
 
     async def ask(self, question: str, choices: dict[str, str], default: str = "") -> str:
         self.asked.append(question)
+        if self.decide is not None:
+            return await self.decide(question, choices)
         for words, answer in self.answers.items():
             if words.replace("_", " ") in question:
                 assert answer in choices, (answer, choices)
@@ -450,7 +473,9 @@ async def fake_cm(address: str) -> AsyncIterator[FakeCM]:
     bus = await MessageBus(bus_address=address).connect()
     try:
         await bus.request_name(names.CM_NAME)
-        yield FakeCM(bus)
+        manager = FakeCM(bus)
+        yield manager
+        await manager.end()
     finally:
         bus.disconnect()
-        await bus.wait_for_disconnect()
+        await bus.wait_for_disconnect()  # type: ignore[no-untyped-call]

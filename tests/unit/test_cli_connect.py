@@ -53,9 +53,7 @@ async def test_the_password_never_appears_in_what_is_said(cm: FakeCM) -> None:
     assert "s3cret" not in output.stream.getvalue()
 
 
-async def test_the_password_file_counts_before_the_environment(
-    cm: FakeCM, tmp_path: Path
-) -> None:
+async def test_the_password_file_counts_before_the_environment(cm: FakeCM, tmp_path: Path) -> None:
     (tmp_path / "pw").write_text("from file\nsecond line\n")
     assert await tpe2e(Robot(), "connect", ALICE, "--password-file", str(tmp_path / "pw")) == 0
     assert parameters(cm)["password"] == "from file"
@@ -89,7 +87,8 @@ async def test_parameters_are_typed_as_the_daemon_declares_them(cm: FakeCM, tmp_
 
 
 @pytest.mark.parametrize(
-    "parameter", ["nonsense=1", "e2e-always-verify=perhaps", "port=70000", "port=x", "password=x", "x"]
+    "parameter",
+    ["nonsense=1", "e2e-always-verify=perhaps", "port=70000", "port=x", "password=x", "x"],
 )
 async def test_a_wrong_parameter_is_refused_before_anything_starts(
     cm: FakeCM, parameter: str
@@ -153,7 +152,9 @@ async def server_certificate(cm: FakeCM, path: str) -> str:
     return channel
 
 
-@pytest.mark.parametrize(("output", "member"), [(Person(Trust_it="y"), "Accept"), (Robot(), "Reject")])
+@pytest.mark.parametrize(
+    ("output", "member"), [(Person(Trust_it="y"), "Accept"), (Robot(), "Reject")]
+)
 async def test_an_unknown_server_certificate_needs_a_person(
     cm: FakeCM, output: Person, member: str
 ) -> None:

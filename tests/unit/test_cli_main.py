@@ -43,7 +43,9 @@ def test_bad_input_is_json_where_json_was_asked_for(capsys: pytest.CaptureFixtur
     assert captured.err == ""
 
 
-@pytest.mark.parametrize("command", ["connect", "disconnect", "send", "receive", "status", "verify"])
+@pytest.mark.parametrize(
+    "command", ["connect", "disconnect", "send", "receive", "status", "verify"]
+)
 def test_every_command_has_help_with_the_exit_codes_and_json(
     command: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -61,7 +63,7 @@ def test_contradictions_are_refused() -> None:
         ("receive", "--require", "verified", "--on-unverified", "proceed"),
         ("verify", "--sas-matches", "yes", "--fingerprint", "00" * 32),
     ):
-        with pytest.raises(UsageError, match="contradict|choose"):
+        with pytest.raises(UsageError, match=r"contradict|choose"):
             parse(*words)
 
 
