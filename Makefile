@@ -13,13 +13,14 @@ SERVICE = org.freedesktop.Telepathy.ConnectionManager.e2e.service
 SERVICES = $(PREFIX)/share/dbus-1/services
 MANAGERS = $(PREFIX)/share/telepathy/managers
 
-.PHONY: help venv lint unit check test demo bench cov fuzz diagrams install uninstall clean
+.PHONY: help venv lint unit check test demo playground bench cov fuzz diagrams install uninstall clean
 
 help:
 	@echo 'make venv       a virtual environment in $(VENV) with everything the others need'
 	@echo 'make check      lint, types, import rules, unit tests, short fuzzing'
 	@echo 'make test       check, and the scenarios: real bus, real servers, real clients'
-	@echo 'make demo       a file from one account to another, protected, wire tapped (FILE=...)'
+	@echo 'make demo       a file from one account to another, protected, the wire tapped (FILE=...)'
+	@echo 'make playground a shell with a private bus, a server, and accounts alice and bob'
 	@echo 'make bench      the numbers'
 	@echo 'make cov        coverage of the tests, as a table and in htmlcov/'
 	@echo 'make fuzz       the fuzzers for longer'
@@ -51,8 +52,11 @@ test: lint
 demo: venv
 	$(BIN)/python -m demo $(if $(FILE),--file '$(FILE)')
 
+playground: venv
+	$(BIN)/python -m demo.playground
+
 bench: venv
-	$(BIN)/python -m benchmarks
+	$(BIN)/python -m benchmarks.run
 
 cov: venv
 	$(BIN)/coverage run --branch --source telepathy_e2e -m pytest -q tests
