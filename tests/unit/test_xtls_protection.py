@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from telepathy_e2e.role import Role
-from tests.unit.xtls_support import BOTH, pair, protected_pair
+from tests.unit.xtls_support import BOTH, protected_pair
 
 
 def test_both_sides_become_protected_and_agree_on_who_they_are() -> None:

@@ -11,7 +11,6 @@ from xml.etree.ElementTree import Element
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, load_der_public_key
 from cryptography.x509.oid import NameOID
 from OpenSSL import SSL
@@ -41,6 +40,9 @@ JIDS = {Role.INITIATOR: ALICE, Role.RESPONDER: BOB}
 OFFERED, ACCEPTED = b"o" * 32, b"a" * 32
 
 BOTH = (Role.INITIATOR, Role.RESPONDER)
+
+NO_AUTHORITY = x509.BasicConstraints(ca=False, path_length=None)
+SHA256 = hashes.SHA256()
 
 
 @dataclass
@@ -76,11 +78,11 @@ def certificate(
     issuer: str = "e2e identity",
     start: datetime = WALL - timedelta(hours=12),
     life: timedelta = timedelta(hours=24),
-    constraints: x509.BasicConstraints | None = x509.BasicConstraints(ca=False, path_length=None),
+    constraints: x509.BasicConstraints | None = NO_AUTHORITY,
     critical: bool = True,
     names: list[x509.GeneralName] | None = None,
     extensions: list[tuple[x509.ExtensionType, bool]] | None = None,
-    algorithm: Any = hashes.SHA256(),
+    algorithm: Any = SHA256,
 ) -> bytes:
     """A certificate with whatever is wrong with it."""
     builder = (
