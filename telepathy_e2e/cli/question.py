@@ -405,5 +405,5 @@ class _Dialogue:
 
 
 def _failures(question: ChannelView) -> int:
-    """How many comparisons ended without an outcome: back from ``comparing`` to ``pending``."""
-    return sum(1 for state in question.states if state == "pending")
+    """How many comparisons ended without an outcome: back to where they began."""
+    return sum(1 for state in question.states if state in ("pending", "unverified"))

@@ -113,7 +113,9 @@ async def watch_questions(channel: ChannelView, output: Output, answers: Answers
 
     def fresh() -> ChannelView | None:
         question = connection.question_about(channel.path)
-        return question if question is not None and question.path not in seen else None
+        if question is None or (question.path in seen and not _raised_again(question, answers)):
+            return None
+        return question
 
     while True:
         await connection.wait(lambda: fresh() is not None)
@@ -121,9 +123,17 @@ async def watch_questions(channel: ChannelView, output: Output, answers: Answers
         if question is None:
             continue
         seen.add(question.path)
+        question.finished = None
         state, _ = await answer(question, output, answers)
         if state == "rejected":
             raise Exit(UNVERIFIED, f"{printable(channel.target)} was not verified.")
+
+
+def _raised_again(question: ChannelView, answers: Answers) -> bool:
+    """Whether a question that was put off comes back: the other side wants to compare now. Who
+    only ever says to go on has nothing to add.
+    """
+    return bool(question.peer_started) and answers.on_unverified is None
 
 
 class Reporter:

@@ -144,6 +144,8 @@ class ChannelView(View):
             case names.PEER_VERIFICATION, "Finished":
                 state, method = signal.args
                 self.finished = (state, method)
+                # What the other side begins from now on is news.
+                self.peer_started = ""
                 self.values[names.PEER_VERIFICATION, "State"] = state
                 self.states.append(state)
             case names.CHANNEL, "Closed":

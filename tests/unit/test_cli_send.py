@@ -391,3 +391,37 @@ async def test_signals_of_others_on_the_bus_are_not_believed(
         mallory.disconnect()
         await mallory.wait_for_disconnect()  # type: ignore[no-untyped-call]
     assert not peer.received
+
+
+async def test_a_question_that_was_put_off_comes_back_when_the_peer_wants_to_compare(
+    cm: FakeCM, tmp_path: Path, file: str
+) -> None:
+    await cm.add_connection()
+    peer = Peer(cm, tmp_path)
+
+    async def story(path: str) -> None:
+        cm.encrypt(path)
+        question = cm.add_question(path, reason="policy")
+        await cm.called("ProceedUnverified")
+        cm.set(question, PV, State=Variant("s", "unverified"))
+        cm.finish_question(question, "unverified")
+        cm.set(question, PV, State=Variant("s", "comparing"))
+        cm.emit(question, PV, "PeerStarted", "s", "sas")
+        await cm.called("StartSAS")
+        cm.set(question, PV, ShortAuthenticationString=Variant("s", "AB2C3D"))
+        assert await cm.called("ConfirmSAS") == [True]
+        cm.verified(path)
+        cm.finish_question(question, "verified", "sas")
+        await peer.encrypted(path)
+
+    peer.story = story
+    output = Person(are_both_strings_the_same="y")
+    said = iter(("p", "s"))
+
+    async def decide(question: str, choices: dict[str, str]) -> str:
+        return next(said) if "What shall" in question else "y"
+
+    output.decide = decide
+    assert await tpe2e(output, "send", file, BOB) == 0
+    assert output.event("done")["protection"] == "verified"
+    assert output.event("peer-started")["method"] == "sas"
