@@ -1,0 +1,520 @@
+"""One XMPP account: the stream, questions and answers, contacts and what their programs can do.
+
+It decides nothing about people. slixmpp is imported by ``connect`` and not before.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Literal, Protocol
+from xml.etree.ElementTree import Element, SubElement
+
+from telepathy_e2e.errors import (
+    ConnectionLost,
+    Disconnected,
+    InvalidArgument,
+    NetworkError,
+    NotAvailable,
+    PeerError,
+    TelepathyError,
+)
+from telepathy_e2e.tasks import TaskOwner
+from telepathy_e2e.xmpp import caps, proxies, tls
+from telepathy_e2e.xmpp.iq import IQ_TIMEOUT, Handler, IqRequest, Iqs, IqTimeout, StanzaError
+from telepathy_e2e.xmpp.jid import bare, domain_of, normalise
+from telepathy_e2e.xmpp.markup import CLIENT
+from telepathy_e2e.xmpp.proxies import Proxy
+from telepathy_e2e.xmpp.roster import (
+    PRESENCE,
+    QUERY_ROSTER,
+    Presences,
+    Resource,
+    Roster,
+    RosterItem,
+)
+from telepathy_e2e.xmpp.settings import Password, Settings
+
+if TYPE_CHECKING:
+    from telepathy_e2e.xmpp.stream import Stream
+
+__all__ = [
+    "Client",
+    "ClientEvents",
+    "IqRequest",
+    "IqTimeout",
+    "Password",
+    "Proxy",
+    "Resource",
+    "RosterItem",
+    "Settings",
+    "StanzaError",
+]
+
+log = logging.getLogger(__name__)
+
+# Seconds from connect() to a bound session; three addresses that do not answer fit in.
+CONNECT_SECONDS = 60.0
+# Seconds in which a server that is asked whether it lives has to say so.
+PING_SECONDS = 20.0
+# Programs asked for their capabilities at the same time; the others wait their turn.
+MAX_QUERIES = 8
+
+PING = "urn:xmpp:ping"
+NODE = "https://telepathy.freedesktop.org/wiki/telepathy-e2e"
+IDENTITY = caps.Identity("client", "pc", "", "telepathy-e2e")
+ALWAYS = (caps.CAPS, caps.DISCO_INFO, caps.DISCO_ITEMS, PING)
+
+
+class ClientEvents(Protocol):
+    """What a client tells its owner, in the order in which it happened."""
+
+    def disconnected(self, error: TelepathyError | None) -> None:
+        """The stream that ``connect`` brought up ended; None: by our own ``disconnect``.
+
+        Told once, and not at all if ``connect`` raised.
+        """
+
+    def presence_changed(self, bare_jid: str) -> None:
+        """``resources(bare_jid)`` changed: somebody came, went, or is busy."""
+
+    def capabilities_changed(self, bare_jid: str) -> None:
+        """The features of some resource of a contact became known, or changed."""
+
+    def roster_changed(self, bare_jids: Iterable[str]) -> None:
+        """``contacts()`` changed for these."""
+
+
+class Client:
+    """One login; a new one needs a new client. Handlers and features may be set before ``connect``.
+
+    Args:
+        settings: the account.
+        events: who is told.
+    Raises:
+        InvalidArgument: the account is not a JID.
+    """
+
+    def __init__(self, settings: Settings, events: ClientEvents) -> None:
+        try:
+            self._account = normalise(settings.account)
+        except ValueError as error:
+            raise InvalidArgument(str(error)) from None
+        self._settings = settings
+        self._events = events
+        self._jid = ""
+        self._stream: Stream | None = None
+        self._state: Literal["new", "connecting", "up", "over"] = "new"
+        self._why: TelepathyError | None = None
+        self._tasks = TaskOwner(f"xmpp {bare(self._account)}")
+        self._iqs = Iqs(self._put)
+        self._own = caps.Own(NODE, IDENTITY, ALWAYS)
+        self._cache = caps.Cache()
+        self._roster = Roster()
+        self._presences = Presences(self._is_known)
+        self._presence: Element | None = None
+        self._proxies: list[Proxy] = []
+        self._advertised: dict[str, caps.Advertised] = {}
+        self._queue: dict[str, None] = {}
+        self._asking: dict[str, caps.Advertised] = {}
+        self._iqs.on(caps.QUERY_INFO, self._asked_info)
+        self._iqs.on(caps.QUERY_ITEMS, self._asked_items)
+        self._iqs.on(QUERY_ROSTER, self._roster_push)
+        self._iqs.on(f"{{{PING}}}ping", lambda request: request.reply())
+
+    # -- the connection ---------------------------------------------------------------------
+
+    @property
+    def jid(self) -> str:
+        """Our full JID while connected, before that the account's as it was given."""
+        return self._jid or self._account
+
+    async def connect(self) -> None:
+        """Log in; the contact list and contacts' presence follow later, as events.
+
+        Raises:
+            NotAvailable: used before.
+            InvalidArgument: the settings cannot work.
+            AuthenticationFailed: wrong password, or a server that does not know it itself.
+            CertError: a server that cannot show who it is.
+            EncryptionNotAvailable: no TLS.
+            ConnectionRefused, ConnectionFailed, ConnectionReplaced, NetworkError: no connection.
+        """
+        if self._state != "new":
+            raise NotAvailable("This connection was used before; make a new one")
+        self._state = "connecting"
+        try:
+            async with asyncio.timeout(CONNECT_SECONDS):
+                await self._connect()
+        except TimeoutError:
+            await self._abandon()
+            raise NetworkError("The server did not answer in time") from None
+        except BaseException:
+            await self._abandon()
+            raise
+        if self._why is not None:
+            await self._abandon()
+            raise self._why
+        self._state = "up"
+        if self._settings.keepalive_interval > 0:
+            self._tasks.start("keepalive", self._keep_alive(self._settings.keepalive_interval))
+        self._tasks.start("proxies", self._find_proxies())
+
+    async def _connect(self) -> None:
+        # Reads certificates and a hundred modules: not in the event loop.
+        context = await asyncio.to_thread(
+            tls.context, self._settings.ca_file, self._settings.extra_identities
+        )
+        await asyncio.to_thread(_load_slixmpp)
+        from telepathy_e2e.xmpp.stream import Stream
+
+        self._stream = stream = Stream(
+            self._settings,
+            self._account,
+            context,
+            iqs=self._iqs,
+            stanza=self._received,
+            closed=self._closed,
+            tasks=self._tasks,
+        )
+        await stream.open()
+        self._jid = self._iqs.own = await stream.ready
+        # Asked for before anybody can send our presence: so it arrives before the contacts' do
+        # (RFC 6121 section 2.2).
+        self._tasks.start("roster", self._get_roster())
+        await asyncio.sleep(0)
+
+    async def _abandon(self) -> None:
+        self._state = "over"
+        self._iqs.close()
+        if self._stream is not None:
+            self._stream.fail(NetworkError("The connection was given up"))
+            self._stream.ready.cancel()
+            if not self._stream.ready.cancelled():
+                self._stream.ready.exception()  # raised already, or less telling than what was
+        await self._tasks.close()
+
+    async def disconnect(self) -> None:
+        """Log out; whoever waits for an answer gets ``Disconnected``. Harmless if repeated."""
+        if self._state == "new":
+            self._state = "over"
+        self._iqs.close()
+        if self._stream is not None:
+            await self._stream.close()
+        await self._tasks.close()
+
+    def _closed(self, error: TelepathyError | None) -> None:
+        self._iqs.close()
+        stream = self._stream
+        if stream is not None and not stream.ready.done():
+            # connect() is waiting, and raises it
+            stream.ready.set_exception(error or Disconnected("The connection was given up"))
+        if self._state != "up":
+            self._why = error
+            return
+        self._state = "over"
+        self._events.disconnected(error)
+        self._tasks.start("end", self._tasks.close())
+
+    def _put(self, element: Element) -> None:
+        if self._stream is None:
+            return
+        try:
+            self._stream.put(element)
+        except ValueError as error:
+            raise InvalidArgument(f"This cannot be sent: {error}") from None
+
+    async def _keep_alive(self, interval: float) -> None:
+        """Silence may be a dead server, or a router that forgot us (XEP-0199)."""
+        while self._stream is not None:
+            before = self._stream.received
+            await asyncio.sleep(interval)
+            if self._stream.received != before:
+                continue
+            try:
+                await self._iqs.ask(
+                    domain_of(self._account), Element(f"{{{PING}}}ping"), "get", PING_SECONDS
+                )
+            except StanzaError:
+                continue  # it lives, and does not like pings
+            except IqTimeout:
+                self._stream.fail(ConnectionLost("The server does not answer any longer"))
+                return
+            except Disconnected:
+                return
+
+    # -- questions and answers --------------------------------------------------------------
+
+    async def send_iq(
+        self,
+        to: str | None,
+        payload: Element,
+        type: Literal["get", "set"] = "set",
+        timeout: float = IQ_TIMEOUT,  # noqa: ASYNC109, an answer that is late is no cancellation
+    ) -> Element | None:
+        """Ask somebody; stanzas go out in the order of these calls.
+
+        Args:
+            to: full or bare JID, normalised; None for our own account on the server.
+            payload: the one child.
+            timeout: seconds for the answer.
+        Returns:
+            The first child of the result, or None if it was empty.
+        Raises:
+            StanzaError: the answer was an error.
+            IqTimeout: there was none. An answer that comes later is ignored.
+            InvalidArgument: the payload has a character that XML cannot carry.
+            Disconnected: the stream is gone, or ended meanwhile.
+        """
+        if self._state not in ("connecting", "up") or not self._jid:
+            raise Disconnected("The connection to the server is not up")
+        return await self._iqs.ask(to, payload, type, timeout)
+
+    def on_iq(self, tag: str, handler: Handler) -> None:
+        """Give requests with this payload to ``handler``, in the order of arrival.
+
+        A ``PeerError`` that it raises becomes the answer. What nobody handles is answered
+        ``service-unavailable``.
+        """
+        self._iqs.on(tag, handler)
+
+    # -- presence and contacts --------------------------------------------------------------
+
+    def set_presence(self, show: str, status: str, priority: int) -> None:
+        """Be online, and say how.
+
+        Args:
+            show: ``""`` (available), ``away``, ``chat``, ``dnd`` or ``xa``.
+            priority: -128 to 127.
+        Raises:
+            Disconnected: not connected.
+            InvalidArgument: a character that cannot be sent.
+        """
+        if self._state != "up":
+            raise Disconnected("The connection to the server is not up")
+        presence = Element(PRESENCE)
+        texts = {"show": show, "status": status, "priority": str(priority) if priority else ""}
+        for name, text in texts.items():
+            if text:
+                SubElement(presence, f"{{{CLIENT}}}{name}").text = text
+        self._send_presence(presence)
+
+    def _send_presence(self, presence: Element) -> None:
+        whole = Element(PRESENCE)
+        whole.extend(presence)
+        whole.append(self._own.element())
+        self._put(whole)
+        self._presence = presence
+
+    def contacts(self) -> Mapping[str, RosterItem]:
+        """The contact list by bare JID."""
+        return MappingProxyType(self._roster.contacts)
+
+    def resources(self, bare_jid: str) -> list[Resource]:
+        """The programs of a contact that are online, as far as we are told."""
+        return self._presences.resources(bare_jid) if self._state == "up" else []
+
+    def _is_known(self, bare_jid: str) -> bool:
+        return bare_jid in self._roster.contacts or bare_jid == bare(self._account)
+
+    async def _get_roster(self) -> None:
+        try:
+            query = await self._iqs.ask(None, Element(QUERY_ROSTER), "get", IQ_TIMEOUT)
+        except (StanzaError, IqTimeout, Disconnected) as error:
+            log.warning("no contact list: %s", error)
+            return
+        if query is not None and query.tag == QUERY_ROSTER:
+            self._apply_roster(query)
+
+    def _roster_push(self, request: IqRequest) -> None:
+        # Only our own server may change the list (RFC 6121 section 2.1.6; CVE-2015-8688).
+        if request.type != "set" or request.from_ != bare(self._account):
+            raise PeerError("the contact list is not yours", "service-unavailable")
+        request.reply()
+        self._apply_roster(request.payload)
+
+    def _apply_roster(self, query: Element) -> None:
+        if changed := self._roster.apply(query):
+            self._events.roster_changed(changed)
+            for jid in changed:
+                self._look_at(jid)
+
+    def _received(self, stanza: Element) -> None:
+        """A presence or a message; messages mean nothing here yet."""
+        if stanza.tag != PRESENCE:
+            return
+        sender = self._presences.receive(stanza)
+        if sender is None:
+            return
+        if self._presences.get(sender) is None:
+            self._forget(sender)
+            self._events.presence_changed(bare(sender))
+            return
+        advertised = caps.parse_caps(stanza)
+        changed = self._advertise(sender, advertised)
+        self._events.presence_changed(bare(sender))
+        if changed:
+            self._events.capabilities_changed(bare(sender))
+
+    # -- capabilities -----------------------------------------------------------------------
+
+    def set_features(self, features: Iterable[str]) -> None:
+        """Say from now on that we can do this (and what every client can)."""
+        if self._own.set_features(features) and self._presence is not None and self._state == "up":
+            self._send_presence(self._presence)
+
+    async def features_of(self, full_jid: str) -> frozenset[str]:
+        """What a program can do, asked of itself if its presence did not say.
+
+        Returns:
+            Nothing if it does not answer, or not sensibly.
+        Raises:
+            Disconnected: the stream is gone.
+        """
+        known = self._presences.get(full_jid)
+        if known is not None and known.features is not None:
+            return known.features
+        info = await self._ask_info(full_jid, None)
+        if info is None:
+            return frozenset()
+        self._learn(full_jid, info)
+        return info.features
+
+    def _advertise(self, full_jid: str, advertised: caps.Advertised | None) -> bool:
+        """Note the hash of a presence; whether known features changed by that."""
+        before = self._advertised.get(full_jid)
+        if advertised is None or advertised == before:
+            # A server may leave an unchanged hash out (XEP-0115 section 8.4).
+            return False
+        self._advertised[full_jid] = advertised
+        self._trim()
+        info = self._cache.get(bare(full_jid), advertised)
+        changed = self._presences.learn(full_jid, info)
+        if info is None:
+            self._look_at_resource(full_jid)
+        return changed
+
+    def _trim(self) -> None:
+        """Strangers are dropped by ``Presences`` without a word; their hashes follow here."""
+        if len(self._advertised) > 2 * len(self._roster.contacts) + 1024:
+            self._advertised = {
+                jid: value
+                for jid, value in self._advertised.items()
+                if self._presences.get(jid) is not None
+            }
+
+    def _forget(self, sender: str) -> None:
+        if bare(sender) != sender:
+            self._advertised.pop(sender, None)
+            return
+        for jid in [each for each in self._advertised if bare(each) == sender]:
+            del self._advertised[jid]
+
+    def _look_at(self, bare_jid: str) -> None:
+        """Somebody became a contact whose programs may have come before."""
+        for resource in self._presences.resources(bare_jid):
+            if resource.features is None and resource.jid in self._advertised:
+                self._look_at_resource(resource.jid)
+
+    def _look_at_resource(self, full_jid: str) -> None:
+        """Ask a contact's program in its turn. Asking strangers would show us to them."""
+        if self._is_known(bare(full_jid)) and full_jid != self._jid:
+            self._queue[full_jid] = None
+            self._next_query()
+
+    def _next_query(self) -> None:
+        for jid in list(self._queue):
+            if len(self._asking) >= MAX_QUERIES:
+                return
+            advertised = self._advertised.get(jid)
+            if advertised in self._asking.values() or jid in self._asking:
+                continue  # that answer may do for this one too
+            del self._queue[jid]
+            if advertised is None or self._presences.get(jid) is None:
+                continue
+            if (info := self._cache.get(bare(jid), advertised)) is not None:
+                self._learn(jid, info)
+            else:
+                self._asking[jid] = advertised
+                self._tasks.start("capabilities", self._query(jid, advertised))
+
+    async def _query(self, full_jid: str, advertised: caps.Advertised) -> None:
+        try:
+            info = await self._ask_info(full_jid, f"{advertised.node}#{advertised.ver}")
+        except Disconnected:
+            return
+        finally:
+            self._asking.pop(full_jid, None)
+        if info is not None and self._advertised.get(full_jid) == advertised:
+            if not self._cache.put(bare(full_jid), advertised, info):
+                log.info("a contact's program has other capabilities than it advertised")
+            self._learn(full_jid, info)
+        self._next_query()
+
+    async def _ask_info(self, jid: str, node: str | None) -> caps.Info | None:
+        query = Element(caps.QUERY_INFO)
+        if node is not None:
+            query.set("node", node)
+        try:
+            answer = await self.send_iq(jid, query, "get")
+            return caps.parse_info(answer) if answer is not None else None
+        except (StanzaError, IqTimeout, PeerError) as error:
+            log.info("no capabilities: %s", error)
+            return None
+
+    def _learn(self, full_jid: str, info: caps.Info) -> None:
+        if self._presences.learn(full_jid, info):
+            self._events.capabilities_changed(bare(full_jid))
+
+    def _asked_info(self, request: IqRequest) -> None:
+        if request.type != "get":
+            raise PeerError("disco#info is asked with get", "bad-request")
+        request.reply(self._own.answer(request.payload.get("node")))
+
+    def _asked_items(self, request: IqRequest) -> None:
+        if request.type != "get":
+            raise PeerError("disco#items is asked with get", "bad-request")
+        if request.payload.get("node"):
+            raise PeerError("no such node", "item-not-found")
+        request.reply(Element(caps.QUERY_ITEMS))
+
+    # -- proxies ----------------------------------------------------------------------------
+
+    def proxies(self) -> list[Proxy]:
+        """The SOCKS5 proxies of our server that are known by now; looked for after ``connect``."""
+        return list(self._proxies)
+
+    async def _find_proxies(self) -> None:
+        try:
+            self._proxies = await proxies.discover(self._get, domain_of(self._account))
+        except Disconnected:
+            return
+
+    async def _get(self, to: str, payload: Element) -> Element | None:
+        return await self.send_iq(to, payload, "get")
+
+    async def activate_proxy(self, proxy_jid: str, sid: str, target: str) -> None:
+        """Let a proxy join our connection to the target's (XEP-0065 section 6.3.5).
+
+        Args:
+            sid: of the stream.
+            target: full JID of the other side.
+        Raises:
+            StanzaError, IqTimeout, Disconnected: it does not.
+        """
+        await self.send_iq(proxy_jid, proxies.activation(sid, target))
+
+
+def _load_slixmpp() -> None:
+    """Import slixmpp without pygments: 3 MB to colour logs that we never write."""
+    absent = "pygments" not in sys.modules
+    if absent:
+        sys.modules["pygments"] = None  # type: ignore[assignment]
+    try:
+        import telepathy_e2e.xmpp.stream  # noqa: F401
+    finally:
+        if absent:
+            del sys.modules["pygments"]

@@ -1,0 +1,193 @@
+"""Bytes of an XMPP stream to elements (RFC 6120 section 4 and 11), with bounds. Pure.
+
+slixmpp's own parser takes stanzas of any size and depth, document types and entities included, and
+writes what it cannot parse into the log; this one replaces it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+from xml.etree.ElementTree import Element, TreeBuilder
+from xml.parsers import expat
+from xml.sax.saxutils import quoteattr
+
+from telepathy_e2e.errors import PeerError
+
+# Bytes of one stanza. Servers forward 256 to 512 KiB at most; the largest thing that they send
+# themselves is the roster, some 150 bytes a contact: this is room for 14,000.
+MAX_STANZA = 2 * 1024 * 1024
+# The same before login, when it is anybody who talks to us.
+MAX_STANZA_EARLY = 64 * 1024
+# Elements in one another. Jingle needs 8; deep trees overflow the stack of whoever walks them.
+MAX_DEPTH = 64
+# Elements and attributes in one stanza: each costs us some 200 bytes where it cost the sender four.
+MAX_ELEMENTS = 50_000
+# Bytes after which expat starts afresh: it remembers every name it ever saw.
+RENEW_AFTER = 1024 * 1024
+
+
+@dataclass(frozen=True)
+class Opened:
+    """The stream header came; ``header`` has its attributes and no children."""
+
+    header: Element
+
+
+@dataclass(frozen=True)
+class Stanza:
+    """One child of the stream, whole."""
+
+    element: Element
+
+
+@dataclass(frozen=True)
+class Closed:
+    """The stream ended in order."""
+
+
+Event = Opened | Stanza | Closed
+
+
+class StreamParser:
+    """One stream in one direction; a restart of the stream is a new parser.
+
+    Args:
+        max_stanza: bytes that one stanza may have.
+    """
+
+    def __init__(self, max_stanza: int = MAX_STANZA) -> None:
+        self.max_stanza = max_stanza
+        self._events: list[Event] = []
+        self._namespaces: list[tuple[str | None, str]] = []
+        self._header: Element | None = None
+        self._begin()
+
+    def _begin(self) -> None:
+        self._fed = 0
+        self._start = 0
+        self._last_end = 0
+        self._depth = 0
+        self._elements = 0
+        self._builder: TreeBuilder | None = None
+        parser = expat.ParserCreate("UTF-8", "}")
+        parser.buffer_text = True
+        parser.StartElementHandler = self._opened
+        parser.EndElementHandler = self._closed
+        parser.CharacterDataHandler = self._text
+        parser.StartNamespaceDeclHandler = self._namespace
+        # RFC 6120 section 11.1. Entities are how small documents become large ones.
+        parser.StartDoctypeDeclHandler = _restricted
+        parser.CommentHandler = _restricted
+        parser.ProcessingInstructionHandler = _restricted
+        # Newer expats hold a finished stanza back until more arrives. We bound the size ourselves.
+        deferral: Callable[[bool], None] | None = getattr(parser, "SetReparseDeferralEnabled", None)
+        if deferral is not None:
+            deferral(False)
+        self._parser = parser
+
+    def feed(self, data: bytes) -> list[Event]:
+        """What these bytes completed.
+
+        Raises:
+            PeerError: not XML, not what XMPP allows of it, or too large; ``condition`` is that of
+                the stream error (RFC 6120 section 4.9.3). The parser must not be used again.
+        """
+        self._fed += len(data)
+        try:
+            self._parser.Parse(data, False)
+        except expat.ExpatError:
+            raise PeerError("The server sent broken XML", "not-well-formed") from None
+        self._check_size(self._fed)
+        events, self._events = self._events, []
+        if self._fed > RENEW_AFTER:
+            self._renew(data)
+        return events
+
+    def _opened(self, name: str, attributes: dict[str, str]) -> None:
+        self._depth += 1
+        if self._depth > MAX_DEPTH:
+            raise PeerError("The server sent a stanza that is too deep", "policy-violation")
+        tag = _clark(name)
+        attrib = {_clark(key): value for key, value in attributes.items()}
+        if self._depth == 1:
+            if self._header is None:
+                self._header = Element(tag, attrib)
+                self._events.append(Opened(self._header))
+            return
+        if self._builder is None:
+            self._builder = TreeBuilder()
+            self._start = self._parser.CurrentByteIndex
+            self._elements = 0
+        self._elements += 1 + len(attrib)
+        if self._elements > MAX_ELEMENTS:
+            raise PeerError("The server sent a stanza that is too large", "policy-violation")
+        self._builder.start(tag, attrib)
+
+    def _closed(self, name: str) -> None:
+        self._depth -= 1
+        if self._builder is None:
+            self._events.append(Closed())
+            return
+        self._builder.end(_clark(name))
+        if self._depth == 1:
+            self._last_end = self._parser.CurrentByteIndex
+            self._check_size(self._last_end)
+            self._start = self._last_end
+            element: Any = self._builder.close()
+            self._builder = None
+            self._events.append(Stanza(element))
+
+    def _text(self, text: str) -> None:
+        if self._builder is not None:
+            self._builder.data(text)
+        elif text.strip():
+            raise PeerError("The server sent text between stanzas", "invalid-xml")
+        else:
+            self._start = self._fed
+
+    def _check_size(self, end: int) -> None:
+        if end - self._start > self.max_stanza:
+            raise PeerError("The server sent a stanza that is too large", "policy-violation")
+
+    def _namespace(self, prefix: str | None, uri: str | None) -> None:
+        if self._depth == 0 and self._header is None:
+            self._namespaces.append((prefix, uri or ""))
+
+    def _renew(self, data: bytes) -> None:
+        """Start expat afresh if nothing is open but the stream itself."""
+        before = self._fed - len(data)
+        tail = data[self._last_end - before :]
+        primer = self._primer()
+        # One ">" and at the very end: the closing tag of the last stanza, and nothing begun after.
+        if (
+            self._depth == 1
+            and self._last_end >= before
+            and tail.endswith(b">")
+            and tail.count(b">") == 1
+            and primer
+        ):
+            self._begin()
+            self._fed = self._start = len(primer)
+            self._parser.Parse(primer, False)
+
+    def _primer(self) -> bytes:
+        """The stream's opening tag with its prefixes, or nothing if we cannot tell what it was."""
+        space, brace, name = (self._header.tag if self._header is not None else "").rpartition("}")
+        prefixes = [prefix for prefix, uri in self._namespaces if uri == space[1:]]
+        if not brace or len(prefixes) != 1:
+            return b""
+        declared = "".join(
+            f" xmlns{':' + prefix if prefix else ''}={quoteattr(uri)}"
+            for prefix, uri in self._namespaces
+        )
+        return f"<{prefixes[0] + ':' if prefixes[0] else ''}{name}{declared}>".encode()
+
+
+def _restricted(*_: object) -> None:
+    raise PeerError("The server sent XML that XMPP does not allow", "restricted-xml")
+
+
+def _clark(name: str) -> str:
+    return "{" + name if "}" in name else name
