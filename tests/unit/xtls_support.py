@@ -254,12 +254,24 @@ class RawPeer:
             context.set_alpn_protos(alpn)
         elif alpn:
             context.set_alpn_select_callback(lambda _, __: alpn[0])
+        self.role = role
         self.connection = SSL.Connection(context, None)
-        if role is Role.INITIATOR:
+        self._reset()
+
+    def _reset(self) -> None:
+        if self.role is Role.INITIATOR:
             self.connection.set_connect_state()
         else:
             self.connection.set_accept_state()
         self.error: SSL.Error | None = None
+
+    def again(self) -> RawPeer:
+        """Another connection that could go on with the session of this one."""
+        other = object.__new__(RawPeer)
+        other.role = self.role
+        other.connection = SSL.Connection(self.connection.get_context(), None)
+        other._reset()
+        return other
 
     def step(self) -> bytes:
         """Go on with the handshake; bytes for the wire."""
