@@ -74,3 +74,9 @@ class Peer:
                         return each
                 self._news.clear()
                 await self._news.wait()
+
+    async def more(self, count: int) -> None:
+        """Wait until more than ``count`` stanzas have come."""
+        while len(self.got) <= count:
+            self._news.clear()
+            await self._news.wait()
