@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, load_der_publ
 from cryptography.x509.oid import NameOID
 from OpenSSL import SSL
 
+from telepathy_e2e.errors import PeerError
 from telepathy_e2e.role import Role
 from telepathy_e2e.verify.tries import ContactTries
 from telepathy_e2e.xtls import identity
@@ -155,8 +156,11 @@ class Pair:
         for role in BOTH:
             waiting, self.sealed[role] = self.sealed[role], []
             for element in waiting:
-                self.end[role.other].receive_sealed(element, NOW)
                 moved = True
+                try:
+                    self.end[role.other].receive_sealed(element, NOW)
+                except PeerError:
+                    self.end[role].sealed_refused(NOW)
         self.collect()
         return moved
 
