@@ -84,6 +84,7 @@ class FakeCM:
         self.connection = ""
         self.handlers: dict[str, Handler] = {}
         self.announced: dict[str, list[str]] = {}
+        self.client = ""
         self._tasks: set[asyncio.Task[None]] = set()
         self._number = 0
         self._called = asyncio.Event()
@@ -287,6 +288,7 @@ class FakeCM:
                 )
             else:
                 self.calls.append((path, member, body))
+                self.client = message.sender or ""
                 handler = self.handlers.get(member, self._default)
                 signature, out = await handler(path, [member, *body])
                 reply = Message.new_method_return(message, signature, out)

@@ -210,6 +210,17 @@ def test_a_link_in_place_of_the_part_is_refused(tmp_path: Path) -> None:
     assert victim.read_text() == "mine"
 
 
+def test_what_happens_to_have_the_name_of_a_new_part_is_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "urandom", bytes)
+    there = tmp_path / f".a.{bytes(8).hex()}{files.PARTIAL_ENDING}"
+    there.write_text("mine")
+    with pytest.raises(Exit, match="cannot be written to"):
+        PartialFile(tmp_path, "a", "", 10)
+    assert there.read_text() == "mine"
+
+
 def test_two_receivers_do_not_write_one_part(tmp_path: Path) -> None:
     first = PartialFile(tmp_path, "a", "key", 10)
     with pytest.raises(Exit, match="being received already"):

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from dbus_fast import Variant
+from dbus_fast import Message, MessageType, Variant
+from dbus_fast.aio import MessageBus
 
 from telepathy_e2e.cli import names
 from tests.unit.cli_support import (
@@ -357,21 +358,21 @@ async def test_signals_of_others_on_the_bus_are_not_believed(
     cm: FakeCM, bus_address: str, tmp_path: Path, file: str
 ) -> None:
     """Anybody on the bus can send us 'this channel is encrypted'."""
-    from dbus_fast import Message
-    from dbus_fast.aio import MessageBus
-
     await cm.add_connection()
     peer = Peer(cm, tmp_path)
     mallory = await MessageBus(bus_address=bus_address).connect()
 
     async def story(path: str) -> None:
+        # To the client alone: match rules keep out what is for everybody, not this.
         mallory.send(
-            Message.new_signal(
-                path,
-                "org.freedesktop.DBus.Properties",
-                "PropertiesChanged",
-                "sa{sv}as",
-                [names.SECURABLE, {"Encrypted": Variant("b", True)}, []],
+            Message(
+                message_type=MessageType.SIGNAL,
+                destination=cm.client,
+                path=path,
+                interface="org.freedesktop.DBus.Properties",
+                member="PropertiesChanged",
+                signature="sa{sv}as",
+                body=[names.SECURABLE, {"Encrypted": Variant("b", True)}, []],
             )
         )
         await mallory.call(
