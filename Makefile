@@ -3,7 +3,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
-DIRS = $(wildcard telepathy_e2e tests demo benchmarks tools)
+DIRS = $(wildcard telepathy_e2e tests demo benchmarks docs/*.py)
 PYTEST = $(BIN)/python -m pytest
 
 PREFIX ?= $(HOME)/.local
@@ -67,7 +67,7 @@ fuzz: venv
 	$(PYTEST) -q tests/fuzz --hypothesis-profile=long
 
 diagrams: venv
-	$(BIN)/python -m tools.diagrams
+	$(BIN)/python docs/make_state_diagrams.py
 
 # The virtual environment is moved from DESTDIR to its place later, so its scripts must not name DESTDIR.
 install:
