@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Any
 from xml.etree.ElementTree import Element, TreeBuilder
 from xml.parsers import expat
-from xml.sax.saxutils import quoteattr
 
 from telepathy_e2e.errors import PeerError
 
@@ -179,7 +178,7 @@ class StreamParser:
         if not brace or len(prefixes) != 1:
             return b""
         declared = "".join(
-            f" xmlns{':' + prefix if prefix else ''}={quoteattr(uri)}"
+            f" xmlns{':' + prefix if prefix else ''}='{_quoted(uri)}'"
             for prefix, uri in self._namespaces
         )
         return f"<{prefixes[0] + ':' if prefixes[0] else ''}{name}{declared}>".encode()
@@ -191,3 +190,7 @@ def _restricted(*_: object) -> None:
 
 def _clark(name: str) -> str:
     return "{" + name if "}" in name else name
+
+
+def _quoted(text: str) -> str:
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace("'", "&apos;")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import os
 import ssl
 from collections.abc import Iterable
 from typing import cast
@@ -36,22 +38,32 @@ _CODES: dict[int, tuple[type[CertError], str]] = {
 }
 
 
+# Contexts kept: one has all authorities of the system, 1 MB, and accounts rarely differ in them.
+MAX_CONTEXTS = 4
+
+
 def context(ca_file: str, extra_identities: Iterable[str]) -> ssl.SSLContext:
     """What every connection to a server uses. Reads files: call it in a thread.
 
     Raises:
         InvalidArgument: ``ca_file`` cannot be read.
     """
+    try:
+        changed = os.stat(ca_file).st_mtime_ns if ca_file else 0
+        # OpenSSL checks one name. Where the user gave more, check_names() takes over; it is called
+        # before a byte is sent.
+        return _context(ca_file, changed, not tuple(extra_identities))
+    except (OSError, ssl.SSLError):
+        raise InvalidArgument("The file of certificate authorities cannot be read") from None
+
+
+@functools.lru_cache(MAX_CONTEXTS)
+def _context(ca_file: str, changed: int, check_hostname: bool) -> ssl.SSLContext:
     result = ssl.create_default_context()
     result.minimum_version = ssl.TLSVersion.TLSv1_2
+    result.check_hostname = check_hostname
     if ca_file:
-        try:
-            result.load_verify_locations(cafile=ca_file)
-        except (OSError, ssl.SSLError):
-            raise InvalidArgument("The file of certificate authorities cannot be read") from None
-    # OpenSSL checks one name. Where the user gave more, check_names() takes over; it is called
-    # before a byte is sent.
-    result.check_hostname = not tuple(extra_identities)
+        result.load_verify_locations(cafile=ca_file)
     return result
 
 
