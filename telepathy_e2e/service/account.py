@@ -8,6 +8,7 @@ from typing import Protocol
 from telepathy_e2e.net.listener import Listener
 from telepathy_e2e.service.channel import Channel, Owner
 from telepathy_e2e.service.handles import Handles
+from telepathy_e2e.service.inband import InBandHub
 from telepathy_e2e.service.sessions import SessionHub
 from telepathy_e2e.tasks import TaskOwner
 from telepathy_e2e.trust.identities import Identities
@@ -24,6 +25,8 @@ class Account(Owner, Protocol):
     self_id: str
     client: Client
     hub: SessionHub
+    inband: InBandHub
+    roads: frozenset[str]
     listener: Listener
     identities: Identities
     tasks: TaskOwner

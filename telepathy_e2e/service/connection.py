@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from telepathy_e2e.errors import (
@@ -26,8 +27,8 @@ from telepathy_e2e.jingle.stanzas import Content
 from telepathy_e2e.net.listener import Listener
 from telepathy_e2e.service import names, requests
 from telepathy_e2e.service.capabilities import (
-    ChannelClass,
     XTLS_FEATURE,
+    ChannelClass,
     HandlerCapabilities,
     channel_classes,
     contact_classes,
@@ -42,12 +43,13 @@ from telepathy_e2e.service.events import (
     PresencesChanged,
     StatusChanged,
 )
+from telepathy_e2e.service.failures import NoRoad, SecurityFailed
 from telepathy_e2e.service.handles import Handles
-from telepathy_e2e.service.failures import SecurityFailed
+from telepathy_e2e.service.inband import InBandHub
 from telepathy_e2e.service.sessions import Link, SessionHub
 from telepathy_e2e.tasks import TaskOwner
 from telepathy_e2e.trust.identities import Identities
-from telepathy_e2e.trust.policy import Demands, Policy
+from telepathy_e2e.trust.policy import Policy
 from telepathy_e2e.verify.tries import ContactTries
 from telepathy_e2e.xmpp.client import Client, Resource
 from telepathy_e2e.xmpp.jid import bare, normalise
@@ -81,6 +83,8 @@ CONNECTED, CONNECTING, DISCONNECTED = range(3)
 # Channels whose transfer is over and that no client has closed. A peer can make them (offer,
 # cancel, offer, ...); past this many the oldest are closed.
 MAX_ENDED_CHANNELS = 256
+
+ALL_ROADS = frozenset({"direct", "proxy", "in-band"})
 
 # Connection_Presence_Type and whether it may be set, has a message (SimplePresence.Statuses)
 STATUSES: dict[str, tuple[int, bool, bool]] = {
@@ -129,10 +133,18 @@ class Connection:
         parameters: every parameter of the protocol by its D-Bus name; defaults are filled in.
         object_path: where the bus layer shows it.
         identities: who certifies session keys.
+        roads: which transports may be used, of ``direct``, ``proxy``, ``in-band``.
+        tries: failed verifications, counted over all connections.
     """
 
     def __init__(
-        self, parameters: Mapping[str, object], *, object_path: str, identities: Identities
+        self,
+        parameters: Mapping[str, object],
+        *,
+        object_path: str,
+        identities: Identities,
+        roads: frozenset[str] = ALL_ROADS,
+        tries: ContactTries | None = None,
     ) -> None:
         self.parameters = parameters
         self.object_path = object_path
@@ -150,7 +162,8 @@ class Connection:
         self.channels: dict[str, Channel] = {}
         self.tasks = TaskOwner(object_path)
         self.listener = Listener()
-        self.tries = ContactTries()
+        self.roads = roads
+        self.tries = tries if tries is not None else ContactTries()
         self._capabilities = HandlerCapabilities()
         self._keys_seen: set[str] = set()
         self._ended: dict[str, Channel] = {}
@@ -159,6 +172,7 @@ class Connection:
         self._over = False
         self.client = Client(self._settings(account), self)
         self.client.set_features(self._capabilities.features())
+        self.inband = InBandHub(self.client)
         self.hub = SessionHub(self.client, self._own_jid, self._in_roster, self._offered)
 
     def _settings(self, account: str) -> Settings:
@@ -397,7 +411,7 @@ class Connection:
         for resource in resources:
             if resource.features is None:
                 features = await self.client.features_of(resource.jid)
-                resource = resource.with_features(features)
+                resource = replace(resource, features=features)
             known.append(resource)
         able = [resource for resource in known if takes_files(resource)]
         if not able:
@@ -419,6 +433,9 @@ class Connection:
             transfer = _file_transfer().incoming(self, link, content, handle)
         except SecurityFailed as failure:
             link.terminate(failure.condition)
+            return
+        except NoRoad:
+            link.terminate("unsupported-transports")
             return
         online = self.client.resources(bare(link.peer))
         link.seen_online = any(each.jid == link.peer for each in online)
@@ -455,7 +472,7 @@ class Connection:
 
 
 def _file_transfer() -> type[FileTransfer]:
-    """Imported with the first transfer: OpenSSL and what belongs to it are a third of the memory."""
+    """Imported with the first transfer: with it come OpenSSL and a third of the memory."""
     from telepathy_e2e.service.transfers import FileTransfer
 
     return FileTransfer

@@ -31,3 +31,7 @@ class SecurityFailed(E2EError):
         self.error = error
         self.condition = condition
         self.fault = fault
+
+
+class NoRoad(E2EError):
+    """No transport could be brought up."""

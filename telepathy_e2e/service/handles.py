@@ -1,4 +1,4 @@
-"""Handles: small numbers for contacts, stable while the connection lives (Telepathy, Connection)."""
+"""Handles: small numbers for contacts, stable while the connection lives."""
 
 from __future__ import annotations
 

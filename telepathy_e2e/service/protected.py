@@ -7,6 +7,7 @@ from telepathy_e2e.service import names
 from telepathy_e2e.service.account import Account
 from telepathy_e2e.service.channel import Channel
 from telepathy_e2e.service.events import Changed
+from telepathy_e2e.service.failures import SecurityFailed
 from telepathy_e2e.service.security import Security
 from telepathy_e2e.trust.policy import Demands
 
@@ -43,6 +44,7 @@ class ProtectedChannel(Channel):
         )
         self.replaces = replaces
         self.failure: TelepathyError | None = None
+        self.receives = not requested
         self.security = Security(account, self, demands)
 
     def immutable_properties(self) -> dict[str, object]:
@@ -75,6 +77,10 @@ class ProtectedChannel(Channel):
             self.events.emit(Changed(names.SECURABLE, securable))
         if others:
             self.events.emit(Changed(names.END_TO_END_SECURITY, others))
+
+    def security_failed(self, failure: SecurityFailed) -> None:
+        """See ``security.Payload``: end the channel for it."""
+        raise NotImplementedError
 
     # -- D-Bus properties -------------------------------------------------------------------
 

@@ -53,12 +53,19 @@ class SecureStream:
             data = self._machine.decrypt(limit)
             if data or self._machine.peer_closed:
                 return data
-            await self.advance()
+            if not await self.advance():
+                return self._machine.decrypt(limit)
 
-    async def advance(self) -> None:
-        """One step of reading: bytes from the road to the machine, its answers to the road."""
-        self._machine.feed(await self._road.read(CHUNK))
+    async def advance(self) -> bool:
+        """One step of reading: bytes from the road to the machine, its answers to the road.
+
+        Returns:
+            False when the road has ended.
+        """
+        data = await self._road.read(CHUNK)
+        self._machine.feed(data)
         await self.flush()
+        return bool(data)
 
     async def write(self, data: bytes | bytearray | memoryview) -> None:
         async with self._writing:

@@ -1,9 +1,9 @@
 """The protection of one payload channel: what was offered and agreed, the handshake, the people.
 
-A payload channel owns one ``Security``. Its script calls, in this order: ``offer`` or ``accept`` (which
-may ask for a certificate), ``offered``/``accepted``/``answered`` with the contents as they went over
-the wire, and ``secure`` with the road. What ``secure`` returns carries payload that the policy, the
-demands and the people allow; everything else comes out of it as ``SecurityFailed``.
+A payload channel owns one ``Security``. Its script calls, in this order: ``offer`` or ``accept``
+(which may ask for a certificate), ``offered``/``accepted``/``answered`` with the contents as they
+went over the wire, and ``secure`` with the road. What ``secure`` returns carries payload that the
+policy, the demands and the people allow; everything else comes out of it as ``SecurityFailed``.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from typing import Protocol
 from xml.etree.ElementTree import Element
 
 from telepathy_e2e.errors import (
-    CertError,
     CertUntrusted,
     EncryptionError,
     EncryptionNotAvailable,
@@ -28,7 +27,7 @@ from telepathy_e2e.errors import (
     TelepathyError,
 )
 from telepathy_e2e.jingle.stanzas import Content
-from telepathy_e2e.net.streams import CHUNK, Stream
+from telepathy_e2e.net.streams import Stream
 from telepathy_e2e.role import Role
 from telepathy_e2e.service.account import Account
 from telepathy_e2e.service.capabilities import XTLS_FEATURE
@@ -44,7 +43,7 @@ from telepathy_e2e.xmpp.jid import bare
 from telepathy_e2e.xtls import identity, protection
 from telepathy_e2e.xtls.canonical import offer_digest
 from telepathy_e2e.xtls.identity import Credentials
-from telepathy_e2e.xtls.offer import SecurityOffer, build_security, parse_security
+from telepathy_e2e.xtls.offer import SecurityOffer, build_security, parse_security, shown
 from telepathy_e2e.xtls.protection import Protection
 from telepathy_e2e.xtls.sealed import SEALED
 
@@ -60,6 +59,7 @@ class Payload(Protocol):
     object_path: str
     target_handle: int
     target_id: str
+    receives: bool
 
     def security_changed(self, *changed: str) -> None:
         """D-Bus properties with new values."""
@@ -101,6 +101,7 @@ class Security:
         self._question: PeerVerification | None = None
         self._verify_requested = False
         self._timer: asyncio.TimerHandle | None = None
+        self._deadline: float | None = None
         loop = asyncio.get_running_loop()
         self._handshake: asyncio.Future[None] = loop.create_future()
         self._gate: asyncio.Future[None] = loop.create_future()
@@ -142,9 +143,7 @@ class Security:
             offer = parse_security(content.security)
         except SecurityError as error:
             raise SecurityFailed(EncryptionError(str(error))) from error
-        match policy.answer_offer(
-            self._account.policy, self.demands, offered=offer is not None
-        ):
+        match policy.answer_offer(self._account.policy, self.demands, offered=offer is not None):
             case policy.Answer.PROTECT:
                 self._peer_offer = offer
             case policy.Answer.CLEAR:
@@ -226,8 +225,7 @@ class Security:
             self._in_clear = True
             self._ask_in_clear()
             await self._gate
-            if self._failure is not None:
-                raise self._failure
+            self._check()
             return road
         stream = SecureStream(road, self)
         self._protection.start(time.monotonic(), datetime.now(UTC))
@@ -252,13 +250,13 @@ class Security:
         finally:
             reader.cancel()
             await asyncio.wait({reader})
-        if self._failure is not None:
-            raise self._failure
+        self._check()
 
     async def _read(self, stream: SecureStream) -> None:
         machine = self._protection
         while machine is not None and not machine.payload_waits and not machine.peer_closed:
-            await stream.advance()
+            if not await stream.advance():
+                return
 
     # -- ``secure_stream.Machine`` ----------------------------------------------------------
 
@@ -269,21 +267,24 @@ class Security:
         else:
             machine.receive_eof(time.monotonic())
         self._drain()
-        if self._failure is not None:
-            raise self._failure
+        self._check()
 
     def take(self) -> bytes:
         return self._machine().data_to_send()
 
     def encrypt(self, data: bytes | bytearray | memoryview) -> None:
-        if self._failure is not None:
-            raise self._failure
+        self._check()
         self._machine().write(data)
 
     def decrypt(self, limit: int) -> bytes:
+        data = self._machine().read(limit)
+        self._drain()
+        self._check()
+        return data
+
+    def _check(self) -> None:
         if self._failure is not None:
             raise self._failure
-        return self._machine().read(limit)
 
     def close_notify(self) -> None:
         self._machine().close()
@@ -334,25 +335,30 @@ class Security:
                 case protection.Reported(text):
                     log.warning("oddity in a protected session: %s", text)
                 case protection.Failed(reason, text):
-                    error = (
-                        NetworkError(text)
-                        if reason == "failed-transport"
-                        else EncryptionError(text)
-                    )
-                    self._fail(SecurityFailed(error, reason))
-        self._schedule()
+                    self._on_failed(reason, text)
+        deadline = None if self._failure is not None else machine.deadline()
+        if deadline != self._deadline:
+            self._schedule(deadline)
 
-    def _schedule(self) -> None:
+    def _schedule(self, deadline: float | None) -> None:
+        self._deadline = deadline
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        deadline = self._machine().deadline()
-        if deadline is not None and self._failure is None:
+        if deadline is not None:
             delay = max(0.0, deadline - time.monotonic())
             self._timer = asyncio.get_running_loop().call_later(delay, self._tick)
 
+    def _on_failed(self, reason: str, text: str) -> None:
+        if reason != "failed-transport":
+            self._fail(SecurityFailed(EncryptionError(text), reason))
+        elif self._payload.receives or not self._gate.done():
+            self._fail(SecurityFailed(NetworkError(text), reason))
+        # Else the cut direction carries no payload (xtls-wire, section 2 step 6).
+
     def _tick(self) -> None:
         self._timer = None
+        self._deadline = None
         self._machine().tick(time.monotonic())
         self._drain()
 
@@ -394,8 +400,8 @@ class Security:
         self.protocol = "xtls"
         self.cipher_suite = event.cipher_suite
         self.key_exchange = event.key_exchange
-        self.peer_fingerprints = {"sha-256": identity.shown(event.peer_fingerprint)}
-        self.own_fingerprints = {"sha-256": identity.shown(event.own_fingerprint)}
+        self.peer_fingerprints = {"sha-256": shown(event.peer_fingerprint)}
+        self.own_fingerprints = {"sha-256": shown(event.own_fingerprint)}
         if not event.leaf_only:
             self._account.key_seen(self._payload.target_id)
         self._payload.security_changed(
@@ -464,7 +470,9 @@ class Security:
             certificates=chain,
             peer_fingerprints=self.peer_fingerprints,
             own_fingerprints=self.own_fingerprints,
-            attestations=[] if protected is None else protected.attestations,
+            attestations=[]
+            if protected is None
+            else [(each.type, each.summary, each.data) for each in protected.attestations],
         )
         self._account.announce(self._question)
         self._set_verification_channel(self._question.object_path)

@@ -8,13 +8,13 @@ Whatever goes wrong at any step comes out of them, or out of the session's event
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import logging
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from dataclasses import replace
 from hmac import compare_digest
-from typing import Any, Final
+from typing import Any
 from xml.etree.ElementTree import Element
 
 from telepathy_e2e.errors import (
@@ -32,7 +32,6 @@ from telepathy_e2e.errors import (
 from telepathy_e2e.jingle import files
 from telepathy_e2e.jingle import session as jingle
 from telepathy_e2e.jingle.files import FileOffer, Range
-from telepathy_e2e.jingle.names import safe_name
 from telepathy_e2e.jingle.stanzas import Content
 from telepathy_e2e.net import local
 from telepathy_e2e.net.streams import Stream, StreamBroken
@@ -44,6 +43,23 @@ from telepathy_e2e.service.events import (
     TransferredBytesChanged,
     URIDefined,
 )
+from telepathy_e2e.service.failures import Fault, NoRoad, SecurityFailed
+from telepathy_e2e.service.file_details import (
+    ACCEPTED,
+    CANCELLED,
+    COMPLETED,
+    ENDED,
+    LOCAL_ERROR,
+    LOCAL_STOPPED,
+    NONE,
+    OPEN,
+    PENDING,
+    REMOTE_ERROR,
+    REMOTE_STOPPED,
+    REQUESTED,
+    UNKNOWN_SIZE,
+    FileDetails,
+)
 from telepathy_e2e.service.payload import (
     Hash,
     MoreThanAnnounced,
@@ -53,8 +69,7 @@ from telepathy_e2e.service.payload import (
     copy,
 )
 from telepathy_e2e.service.protected import ProtectedChannel
-from telepathy_e2e.service.road import NoRoad, Road
-from telepathy_e2e.service.failures import Fault, SecurityFailed
+from telepathy_e2e.service.road import Road
 from telepathy_e2e.service.sessions import Link
 from telepathy_e2e.tasks import TaskOwner
 from telepathy_e2e.trust.policy import Demands
@@ -377,7 +392,9 @@ class FileTransfer(ProtectedChannel):
             await sink.write_eof()
         except StreamBroken as error:
             raise _client_broke() from error
-        await stream.write_eof()
+        # Our direction carries nothing; a peer that has let go already has all it wanted.
+        with contextlib.suppress(StreamBroken):
+            await stream.write_eof()
         link.post(
             link.session.session_info(files.received("initiator", content.name)),
             refused=lambda error: None,
@@ -431,9 +448,7 @@ class FileTransfer(ProtectedChannel):
     # -- what the peer says -----------------------------------------------------------------
 
     @classmethod
-    def incoming(
-        cls, account: Account, link: Link, content: Content, handle: int
-    ) -> FileTransfer:
+    def incoming(cls, account: Account, link: Link, content: Content, handle: int) -> FileTransfer:
         """The channel for a peer's offer.
 
         Raises:
