@@ -296,3 +296,56 @@ class HalfCutStream(Tap):
         await sink.write_eof()
         while await source.read():
             pass
+
+
+class FlipBit(Tap):
+    """One bit of the initiator's bytes is another, after so many."""
+
+    def __init__(self, after: int) -> None:
+        super().__init__()
+        self.after = after
+        self.flipped = False
+
+    async def between(self, session: Session, initiator: Connection, responder: Connection) -> None:
+        await asyncio.gather(self._flip(initiator, responder), self.pump(responder, initiator))
+
+    async def _flip(self, source: Connection, sink: Connection) -> None:
+        passed = 0
+        while data := await source.read():
+            if not self.flipped and passed + len(data) > self.after:
+                changed = bytearray(data)
+                changed[self.after - passed] ^= 1
+                data = bytes(changed)
+                self.flipped = True
+            passed += len(data)
+            await sink.write(data)
+        await sink.write_eof()
+
+
+class WithoutCloseNotify(Tap):
+    """All that the initiator sends arrives, but for the record that says that it was all.
+
+    By its length: header (5), alert (2), type (1), tag (16); RFC 8446 section 5.2. No payload of
+    two bytes may be sent meanwhile.
+    """
+
+    CLOSE_NOTIFY = 19
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.dropped = 0
+
+    async def between(self, session: Session, initiator: Connection, responder: Connection) -> None:
+        await asyncio.gather(self._records(initiator, responder), self.pump(responder, initiator))
+
+    async def _records(self, source: Connection, sink: Connection) -> None:
+        try:
+            while True:
+                header = await source.reader.readexactly(5)
+                body = await source.reader.readexactly(int.from_bytes(header[3:], "big"))
+                if len(body) == self.CLOSE_NOTIFY and header[0] == 23:
+                    self.dropped += 1
+                else:
+                    await sink.write(header + body)
+        except (asyncio.IncompleteReadError, ConnectionError):
+            await sink.write_eof()

@@ -20,7 +20,14 @@ from telepathy_e2e.xtls.identity import Credentials, make_identity, make_leaf, n
 from telepathy_e2e.xtls.offer import build_security
 from telepathy_e2e.xtls.protection import Protection
 from tests.hostile import relay, stanzas
-from tests.hostile.path import CutStream, HalfCutStream, OnThePath, Tap
+from tests.hostile.path import (
+    CutStream,
+    FlipBit,
+    HalfCutStream,
+    OnThePath,
+    Tap,
+    WithoutCloseNotify,
+)
 from tests.hostile.peers import Peer
 from tests.hostile.relay import (
     ManInTheMiddle,
@@ -282,6 +289,36 @@ async def test_cutting_one_direction_leaves_the_other(clients: Clients) -> None:
     bob.writer.write(b"still here")
     bob.writer.write_eof()
     assert await alice.reader.read() == b"still here"
+
+
+async def test_one_bit_of_the_path_is_another(clients: Clients) -> None:
+    await connected(clients, FlipBit(100_001))
+    alice, bob = clients.alice, clients.bob
+    assert alice.writer is not None
+    assert bob.reader is not None
+    alice.writer.write(FILE)
+    alice.writer.write_eof()
+    got = await bob.reader.read()
+    assert [at for at in range(len(FILE)) if got[at] != FILE[at]] == [100_001]
+
+
+async def test_what_says_that_it_was_all_can_be_kept_back(clients: Clients) -> None:
+    attack = WithoutCloseNotify()
+    await connected(clients, attack)
+    await clients.protect()
+    alice, bob = clients.alice, clients.bob
+    for end in (alice, bob):
+        await clients.wait(end, protection.Protected)
+    assert alice.machine is not None
+    assert alice.writer is not None
+    alice.machine.write(FILE)
+    alice.machine.close()
+    clients.flush(alice, bob)
+    alice.writer.write_eof()
+    failed = await clients.wait(bob, protection.Failed)
+    assert isinstance(failed, protection.Failed)
+    assert failed.reason == "failed-transport"
+    assert (bytes(bob.got), attack.dropped) == (FILE, 1)
 
 
 async def test_a_tap_leaves_protection_whole(clients: Clients) -> None:
