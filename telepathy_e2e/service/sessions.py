@@ -7,9 +7,16 @@ import secrets
 from collections.abc import Callable
 from typing import Protocol
 
-from telepathy_e2e.errors import Disconnected, PeerError
+from telepathy_e2e.errors import Disconnected, NotAvailable, PeerError
 from telepathy_e2e.jingle.registry import Sessions
-from telepathy_e2e.jingle.session import Event, Initiated, Session, Terminated
+from telepathy_e2e.jingle.session import (
+    Event,
+    Ignored,
+    Initiated,
+    Send,
+    Session,
+    Terminated,
+)
 from telepathy_e2e.jingle.stanzas import JINGLE_NS, Content, Jingle, build, parse
 from telepathy_e2e.role import Role
 from telepathy_e2e.tasks import TaskOwner
@@ -96,15 +103,18 @@ class Link:
         """End the session for a reason of XEP-0166 section 7.4; nothing happens when it is over."""
         if self.ended:
             return
-        jingle = self.session.terminate(condition, text)
         self.end()
+        try:
+            jingle = self.session.terminate(condition, text)
+        except NotAvailable:
+            return  # the peer knows of no session: it refused the offer, or ended it itself
         self._hub.tasks.start(f"session-terminate {self.sid}", self._last(jingle))
 
     async def _last(self, jingle: Jingle) -> None:
         try:
             await self._hub.client.send_iq(self.peer, build(jingle))
         except (StanzaError, IqTimeout, Disconnected) as error:
-            log.debug("session-terminate was not acknowledged: %s", type(error).__name__)
+            log.debug("the last stanza of a session was not acknowledged: %s", type(error).__name__)
 
     def end(self) -> None:
         """The session is over on this side: forget it."""
@@ -117,8 +127,15 @@ class Link:
         Raises:
             PeerError: the application refuses it; the stanza is answered with that error.
         """
-        if isinstance(event, Terminated):
-            self.end()
+        match event:
+            case Send(jingle):
+                self._hub.tasks.start(f"{jingle.action} {self.sid}", self._last(jingle))
+                return
+            case Ignored(action, why):
+                log.info("%s was ignored: %s", action, why)
+                return
+            case Terminated():
+                self.end()
         if self.application is not None:
             self.application.session_event(event)
 
