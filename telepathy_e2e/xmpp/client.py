@@ -322,12 +322,11 @@ class Client:
 
     async def _get_roster(self) -> None:
         try:
-            query = await self._iqs.ask(None, Element(QUERY_ROSTER), "get", IQ_TIMEOUT)
+            await self._iqs.ask(
+                None, Element(QUERY_ROSTER), "get", IQ_TIMEOUT, self._apply_roster
+            )
         except (StanzaError, IqTimeout, Disconnected) as error:
             log.warning("no contact list: %s", error)
-            return
-        if query is not None and query.tag == QUERY_ROSTER:
-            self._apply_roster(query)
 
     def _roster_push(self, request: IqRequest) -> None:
         # Only our own server may change the list (RFC 6121 section 2.1.6; CVE-2015-8688).
@@ -336,8 +335,8 @@ class Client:
         request.reply()
         self._apply_roster(request.payload)
 
-    def _apply_roster(self, query: Element) -> None:
-        if changed := self._roster.apply(query):
+    def _apply_roster(self, query: Element | None) -> None:
+        if query is not None and (changed := self._roster.apply(query)):
             self._events.roster_changed(changed)
             for jid in changed:
                 self._look_at(jid)

@@ -140,7 +140,14 @@ class Iqs:
         self.own = ""
         self._send = send
         self._handlers: dict[str, Handler] = {}
-        self._pending: dict[str, tuple[str | None, asyncio.Future[Element | None]]] = {}
+        self._pending: dict[
+            str,
+            tuple[
+                str | None,
+                asyncio.Future[Element | None],
+                Callable[[Element | None], None] | None,
+            ],
+        ] = {}
         self._closed = False
 
     def on(self, tag: str, handler: Handler) -> None:
@@ -153,8 +160,13 @@ class Iqs:
         payload: Element,
         type: str,
         timeout: float,  # noqa: ASYNC109, an answer that is late is no cancellation
+        arrived: Callable[[Element | None], None] | None = None,
     ) -> Element | None:
-        """Send, and wait for the answer; see ``Client.send_iq``."""
+        """Send, and wait for the answer; see ``Client.send_iq``.
+
+        Args:
+            arrived: gets the result before any stanza that came after it is looked at.
+        """
         if self._closed:
             raise _disconnected()
         # Nobody who did not see the question can guess this and answer in another's place.
@@ -164,7 +176,7 @@ class Iqs:
             iq.set("to", to)
         iq.append(payload)
         future: asyncio.Future[Element | None] = asyncio.get_running_loop().create_future()
-        self._pending[id] = (to, future)
+        self._pending[id] = (to, future, arrived)
         try:
             self._send(iq)
             async with asyncio.timeout(timeout):
@@ -177,7 +189,7 @@ class Iqs:
     def close(self) -> None:
         """The stream is gone: nobody waits any longer."""
         self._closed = True
-        for _, future in self._pending.values():
+        for _, future, _ in self._pending.values():
             if not future.done():
                 future.set_exception(_disconnected())
                 future.exception()  # who waits may be gone at the same moment
@@ -193,14 +205,17 @@ class Iqs:
                 log.info("an iq of no type was ignored")
 
     def _answered(self, iq: Element) -> None:
-        to, future = self._pending.get(iq.get("id", ""), (None, None))
+        to, future, arrived = self._pending.get(iq.get("id", ""), (None, None, None))
         if future is None or future.done() or not self._is_from(iq.get("from"), to):
             log.info("an answer that nobody waits for was ignored")
             return
         if iq.get("type") == "error":
             future.set_exception(stanza_error(iq))
         else:
-            future.set_result(next(iter(iq), None))
+            result = next(iter(iq), None)
+            future.set_result(result)
+            if arrived is not None:
+                arrived(result)
 
     def _is_from(self, from_: str | None, to: str | None) -> bool:
         """Whether an answer comes from whom we asked (RFC 6120 section 10.3)."""
