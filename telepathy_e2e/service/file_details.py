@@ -60,5 +60,6 @@ class FileDetails:
             media_type=self.content_type,
             description=self.description,
             hashes=hashes,
+            hash_used=() if hashes else ("sha-256",),
             range=Range(),
         )

@@ -328,19 +328,17 @@ class FileTransfer(ProtectedChannel):
         source = self._keep(await listener.accept())
 
         limit = None if self.size == UNKNOWN_SIZE else self.size - offset
-        digest = hashlib.sha256()
-        moved = await self._copy(source, stream, limit, [digest], exact=False)
+        digests: list[Hash] = [hashlib.sha256()] if self._promised_hash(offset) else []
+        moved = await self._copy(source, stream, limit, digests, exact=False)
         if limit is not None and moved < limit:
             raise TransferFailed(
                 LOCAL_ERROR,
                 NetworkError("The file ended before its announced size"),
                 "failed-application",
             )
-        if not self._offer.hashes and not offset:
-            link.post(
-                link.session.session_info(files.checksum({"sha-256": digest.digest()})),
-                refused=lambda error: None,
-            )
+        for digest in digests:
+            checksum = files.checksum({"sha-256": digest.digest()}, "initiator", content.name)
+            link.post(link.session.session_info(checksum), refused=lambda error: None)
         await stream.write_eof()
         try:
             async with asyncio.timeout(CONFIRMATION_TIMEOUT):
@@ -429,7 +427,7 @@ class FileTransfer(ProtectedChannel):
     async def _check_hashes(self, computed: dict[str, bytes]) -> None:
         """Compare with what the offer said, or with the checksum that was promised for later."""
         announced = self._offer.hashes
-        if computed and not announced and self._offer.hash_used:
+        if computed and not announced:
             try:
                 async with asyncio.timeout(CHECKSUM_TIMEOUT):
                     announced = await self._checksum
@@ -441,8 +439,19 @@ class FileTransfer(ProtectedChannel):
                     REMOTE_ERROR, NetworkError("The file's hash is wrong"), "media-error"
                 )
 
+    def _promised_hash(self, offset: int) -> bool:
+        """Whether a checksum has to follow the file.
+
+        Inside TLS every byte is authenticated already, and hashing as well would halve the speed;
+        a hash that was known before the transfer is offered, and checked, in any case.
+        """
+        return not self._offer.hashes and not offset and not self.security.agreed
+
     def _checked_hashes(self) -> list[str]:
-        wanted = list(self._offer.hashes) or list(self._offer.hash_used)
+        """The best algorithm of those that the sender gave, or promised, a hash of."""
+        wanted = list(self._offer.hashes)
+        if not wanted and not self.security.agreed:
+            wanted = list(self._offer.hash_used)
         return [name for name in HASHES if name in wanted][:1]
 
     # -- what the peer says -----------------------------------------------------------------
@@ -495,7 +504,9 @@ class FileTransfer(ProtectedChannel):
         self._fail(failure)
 
     def _accepted(self, content: Content) -> None:
-        answer = files.parse(content.description)
+        # stanza.js answers without a description: then it takes the file as it was offered.
+        described = content.description is not None
+        answer = files.parse(content.description) if described else FileOffer()
         try:
             self.security.answered(content)
         except PeerError as error:
