@@ -24,6 +24,7 @@ from telepathy_e2e.errors import (
 )
 from telepathy_e2e.tasks import TaskOwner
 from telepathy_e2e.xmpp import caps, proxies, tls
+from telepathy_e2e.xmpp.capabilities import Capabilities
 from telepathy_e2e.xmpp.iq import IQ_TIMEOUT, Handler, IqRequest, Iqs, IqTimeout, StanzaError
 from telepathy_e2e.xmpp.jid import bare, domain_of, normalise
 from telepathy_e2e.xmpp.markup import CLIENT
@@ -60,8 +61,6 @@ log = logging.getLogger(__name__)
 CONNECT_SECONDS = 60.0
 # Seconds in which a server that is asked whether it lives has to say so.
 PING_SECONDS = 20.0
-# Programs asked for their capabilities at the same time; the others wait their turn.
-MAX_QUERIES = 8
 
 PING = "urn:xmpp:ping"
 NODE = "https://telepathy.freedesktop.org/wiki/telepathy-e2e"
@@ -112,14 +111,17 @@ class Client:
         self._tasks = TaskOwner(f"xmpp {bare(self._account)}")
         self._iqs = Iqs(self._put)
         self._own = caps.Own(NODE, IDENTITY, ALWAYS)
-        self._cache = caps.Cache()
         self._roster = Roster()
         self._presences = Presences(self._is_known)
         self._presence: Element | None = None
         self._proxies: list[Proxy] = []
-        self._advertised: dict[str, caps.Advertised] = {}
-        self._queue: dict[str, None] = {}
-        self._asking: dict[str, caps.Advertised] = {}
+        self._capabilities = Capabilities(
+            self._presences,
+            is_known=self._is_known,
+            ask=self._get,
+            changed=lambda full_jid: events.capabilities_changed(bare(full_jid)),
+            tasks=self._tasks,
+        )
         self._iqs.on(caps.QUERY_INFO, self._asked_info)
         self._iqs.on(caps.QUERY_ITEMS, self._asked_items)
         self._iqs.on(QUERY_ROSTER, self._roster_push)
@@ -322,9 +324,7 @@ class Client:
 
     async def _get_roster(self) -> None:
         try:
-            await self._iqs.ask(
-                None, Element(QUERY_ROSTER), "get", IQ_TIMEOUT, self._apply_roster
-            )
+            await self._iqs.ask(None, Element(QUERY_ROSTER), "get", IQ_TIMEOUT, self._apply_roster)
         except (StanzaError, IqTimeout, Disconnected) as error:
             log.warning("no contact list: %s", error)
 
@@ -339,7 +339,7 @@ class Client:
         if query is not None and (changed := self._roster.apply(query)):
             self._events.roster_changed(changed)
             for jid in changed:
-                self._look_at(jid)
+                self._capabilities.now_known(jid)
 
     def _received(self, stanza: Element) -> None:
         """A presence or a message; messages mean nothing here yet."""
@@ -349,14 +349,10 @@ class Client:
         if sender is None:
             return
         if self._presences.get(sender) is None:
-            self._forget(sender)
-            self._events.presence_changed(bare(sender))
-            return
-        advertised = caps.parse_caps(stanza)
-        changed = self._advertise(sender, advertised)
+            self._capabilities.gone(sender)
         self._events.presence_changed(bare(sender))
-        if changed:
-            self._events.capabilities_changed(bare(sender))
+        if sender != self._jid and self._presences.get(sender) is not None:
+            self._capabilities.presence(sender, stanza)
 
     # -- capabilities -----------------------------------------------------------------------
 
@@ -376,97 +372,8 @@ class Client:
         known = self._presences.get(full_jid)
         if known is not None and known.features is not None:
             return known.features
-        info = await self._ask_info(full_jid, None)
-        if info is None:
-            return frozenset()
-        self._learn(full_jid, info)
-        return info.features
-
-    def _advertise(self, full_jid: str, advertised: caps.Advertised | None) -> bool:
-        """Note the hash of a presence; whether known features changed by that."""
-        before = self._advertised.get(full_jid)
-        if advertised is None or advertised == before:
-            # A server may leave an unchanged hash out (XEP-0115 section 8.4).
-            return False
-        self._advertised[full_jid] = advertised
-        self._trim()
-        info = self._cache.get(bare(full_jid), advertised)
-        changed = self._presences.learn(full_jid, info)
-        if info is None:
-            self._look_at_resource(full_jid)
-        return changed
-
-    def _trim(self) -> None:
-        """Strangers are dropped by ``Presences`` without a word; their hashes follow here."""
-        if len(self._advertised) > 2 * len(self._roster.contacts) + 1024:
-            self._advertised = {
-                jid: value
-                for jid, value in self._advertised.items()
-                if self._presences.get(jid) is not None
-            }
-
-    def _forget(self, sender: str) -> None:
-        if bare(sender) != sender:
-            self._advertised.pop(sender, None)
-            return
-        for jid in [each for each in self._advertised if bare(each) == sender]:
-            del self._advertised[jid]
-
-    def _look_at(self, bare_jid: str) -> None:
-        """Somebody became a contact whose programs may have come before."""
-        for resource in self._presences.resources(bare_jid):
-            if resource.features is None and resource.jid in self._advertised:
-                self._look_at_resource(resource.jid)
-
-    def _look_at_resource(self, full_jid: str) -> None:
-        """Ask a contact's program in its turn. Asking strangers would show us to them."""
-        if self._is_known(bare(full_jid)) and full_jid != self._jid:
-            self._queue[full_jid] = None
-            self._next_query()
-
-    def _next_query(self) -> None:
-        for jid in list(self._queue):
-            if len(self._asking) >= MAX_QUERIES:
-                return
-            advertised = self._advertised.get(jid)
-            if advertised in self._asking.values() or jid in self._asking:
-                continue  # that answer may do for this one too
-            del self._queue[jid]
-            if advertised is None or self._presences.get(jid) is None:
-                continue
-            if (info := self._cache.get(bare(jid), advertised)) is not None:
-                self._learn(jid, info)
-            else:
-                self._asking[jid] = advertised
-                self._tasks.start("capabilities", self._query(jid, advertised))
-
-    async def _query(self, full_jid: str, advertised: caps.Advertised) -> None:
-        try:
-            info = await self._ask_info(full_jid, f"{advertised.node}#{advertised.ver}")
-        except Disconnected:
-            return
-        finally:
-            self._asking.pop(full_jid, None)
-        if info is not None and self._advertised.get(full_jid) == advertised:
-            if not self._cache.put(bare(full_jid), advertised, info):
-                log.info("a contact's program has other capabilities than it advertised")
-            self._learn(full_jid, info)
-        self._next_query()
-
-    async def _ask_info(self, jid: str, node: str | None) -> caps.Info | None:
-        query = Element(caps.QUERY_INFO)
-        if node is not None:
-            query.set("node", node)
-        try:
-            answer = await self.send_iq(jid, query, "get")
-            return caps.parse_info(answer) if answer is not None else None
-        except (StanzaError, IqTimeout, PeerError) as error:
-            log.info("no capabilities: %s", error)
-            return None
-
-    def _learn(self, full_jid: str, info: caps.Info) -> None:
-        if self._presences.learn(full_jid, info):
-            self._events.capabilities_changed(bare(full_jid))
+        info = await self._capabilities.ask(full_jid)
+        return info.features if info is not None else frozenset()
 
     def _asked_info(self, request: IqRequest) -> None:
         if request.type != "get":

@@ -15,12 +15,10 @@ import asyncio
 import importlib
 import logging
 import ssl
-from base64 import b64decode, b64encode
-from binascii import Error as Base64Error
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
-from xml.etree.ElementTree import Element, SubElement
+from xml.etree.ElementTree import Element
 
 from slixmpp import ClientXMPP
 from slixmpp.xmlstream.resolver import default_resolver, get_SRV
@@ -38,9 +36,10 @@ from telepathy_e2e.errors import (
     TelepathyError,
 )
 from telepathy_e2e.tasks import TaskOwner
-from telepathy_e2e.xmpp import sasl, tls
-from telepathy_e2e.xmpp.iq import IQ_TIMEOUT, Iqs, IqTimeout, StanzaError
-from telepathy_e2e.xmpp.jid import ascii_domain, bare, domain_of, local_of, normalise, resource_of
+from telepathy_e2e.xmpp import tls
+from telepathy_e2e.xmpp.iq import Iqs
+from telepathy_e2e.xmpp.jid import ascii_domain, domain_of
+from telepathy_e2e.xmpp.login import Login
 from telepathy_e2e.xmpp.markup import CLIENT, serialise
 from telepathy_e2e.xmpp.parser import (
     MAX_STANZA,
@@ -62,9 +61,6 @@ for _name in ("starttls", "bind", "session", "rosterver", "preapproval", "mechan
 
 STREAMS = "http://etherx.jabber.org/streams"
 TLS = "urn:ietf:params:xml:ns:xmpp-tls"
-SASL = "urn:ietf:params:xml:ns:xmpp-sasl"
-BIND = "urn:ietf:params:xml:ns:xmpp-bind"
-SESSION = "urn:ietf:params:xml:ns:xmpp-session"
 
 PORT, DIRECT_TLS_PORT = 5222, 5223
 # Seconds for one address; a dead one must leave time for the next.
@@ -84,12 +80,6 @@ _STREAM_ERRORS: dict[str, tuple[type[TelepathyError], str]] = {
     "system-shutdown": (ConnectionLost, "The server is being shut down"),
     "policy-violation": (ConnectionLost, "The server ended the connection: against its rules"),
     "reset": (ConnectionLost, "The server ended the connection: log in again"),
-}
-_SASL_ERRORS = {
-    "account-disabled": "The server has disabled this account",
-    "credentials-expired": "The password has expired",
-    "not-authorized": "The password is wrong, or there is no such account",
-    "temporary-auth-failure": "The server cannot check the password at the moment",
 }
 
 
@@ -140,7 +130,7 @@ class Stream(ClientXMPP):
         self._stanza = stanza
         self._tell_closed = closed
         self._tasks = tasks
-        self._mechanism: sasl.Mechanism | None = None
+        self._login = Login(settings, account, self, iqs, tasks)
         self._awaiting_proceed = False
         self._is_bound = False
         self._over = False
@@ -159,8 +149,8 @@ class Stream(ClientXMPP):
         ):
             self.unregister_feature(name, order)
         self.register_feature("starttls", self._offered_tls, restart=True, order=0)
-        self.register_feature("mechanisms", self._offered_sasl, restart=True, order=100)
-        self.register_feature("bind", self._offered_bind, restart=True, order=10000)
+        self.register_feature("mechanisms", self._offered_login, restart=True, order=100)
+        self.register_feature("bind", self._offered_login, restart=True, order=10000)
 
     # -- finding the server -----------------------------------------------------------------
 
@@ -228,9 +218,9 @@ class Stream(ClientXMPP):
                 self.fail(error)
                 return
             self.secure = True
-        self._restart()
+        self.restart()
 
-    def _restart(self) -> None:
+    def restart(self) -> None:
         """A new stream on the same connection (RFC 6120 section 4.3.3)."""
         self.init_parser()
         self._write(
@@ -341,7 +331,7 @@ class Stream(ClientXMPP):
             case "urn:ietf:params:xml:ns:xmpp-tls", _:
                 self.fail(EncryptionNotAvailable("The server refuses to encrypt the connection"))
             case "urn:ietf:params:xml:ns:xmpp-sasl", _:
-                self._sasl(name, element)
+                self._login.receive(name, element)
             case _:
                 log.info("an element that no standard names was ignored")
         return None
@@ -389,112 +379,12 @@ class Stream(ClientXMPP):
             return
         self.connection_made(transport)
 
-    def _offered_sasl(self, features: Any) -> bool:
-        if self.authenticated:
-            return False
-        if not self.secure and self._settings.require_encryption:
-            # Nothing of the login, the name included, goes where anybody can read it.
-            self.fail(EncryptionNotAvailable("The server does not encrypt the connection"))
-            return True
-        names = (each.text for each in features.xml.iter(f"{{{SASL}}}mechanism"))
-        self._mechanism = sasl.choose(
-            [name for name in names if name],
-            local_of(self._account),
-            self._settings.password,
-            encrypted=self.secure,
-        )
-        if self._mechanism is None:
-            self.fail(AuthenticationFailed("The server offers no way to log in that is safe"))
-            return True
-        self._tasks.start("login", self._begin_login(self._mechanism))
-        return True
+    def _offered_login(self, features: Any) -> bool:
+        element: Element = features.xml
+        return self._login.offered(element)
 
-    async def _begin_login(self, mechanism: sasl.Mechanism) -> None:
-        try:
-            first = await asyncio.to_thread(mechanism.first)
-        except AuthenticationFailed as error:
-            self.fail(error)
-            return
-        auth = Element(f"{{{SASL}}}auth", mechanism=mechanism.name)
-        auth.text = b64encode(first).decode("ascii")
-        self.put(auth)
-
-    def _sasl(self, name: str, element: Element) -> None:
-        mechanism = self._mechanism
-        if mechanism is None or self.authenticated:
-            self.fail(ConnectionFailed("The server speaks of a login that nobody asked for"))
-            return
-        try:
-            text = (element.text or "").strip()
-            data = b"" if text in ("", "=") else b64decode(text, validate=True)
-        except (Base64Error, ValueError):
-            self.fail(AuthenticationFailed("The server does not follow its own way to log in"))
-            return
-        match name:
-            case "challenge":
-                self._tasks.start("login", self._respond(mechanism, data))
-            case "success":
-                try:
-                    mechanism.finish(data)
-                except AuthenticationFailed as error:
-                    self.fail(error)
-                    return
-                self.authenticated = True
-                self._mechanism = None
-                self._restart()
-            case "failure":
-                conditions = [child.tag.rpartition("}")[2] for child in element]
-                condition = next((each for each in conditions if each in _SASL_ERRORS), "")
-                kind = (
-                    NetworkError if condition == "temporary-auth-failure" else AuthenticationFailed
-                )
-                self.fail(
-                    kind(_SASL_ERRORS.get(condition, "The server did not let this account in"))
-                )
-            case _:
-                self.fail(ConnectionFailed("The server does not follow the standard"))
-
-    async def _respond(self, mechanism: sasl.Mechanism, challenge: bytes) -> None:
-        # In a thread: thousands of rounds of a hash, as many as the server says.
-        try:
-            answer = await asyncio.to_thread(mechanism.respond, challenge)
-        except AuthenticationFailed as error:
-            self.fail(error)
-            return
-        response = Element(f"{{{SASL}}}response")
-        response.text = b64encode(answer).decode("ascii")
-        self.put(response)
-
-    def _offered_bind(self, features: Any) -> bool:
-        if not self.authenticated or self._is_bound:
-            return False
-        session = features.xml.find(f"{{{SESSION}}}session")
-        wanted = session is not None and session.find(f"{{{SESSION}}}optional") is None
-        self._tasks.start("bind", self._bind(with_session=wanted))
-        return True
-
-    async def _bind(self, *, with_session: bool) -> None:
-        """RFC 6120 section 7, and RFC 3921 section 3 for servers that still want it."""
-        request = Element(f"{{{BIND}}}bind")
-        resource = self._settings.resource or resource_of(self._account)
-        if resource:
-            SubElement(request, f"{{{BIND}}}resource").text = resource
-        try:
-            answer = await self._iqs.ask(None, request, "set", IQ_TIMEOUT)
-            jid = normalise(answer.findtext(f"{{{BIND}}}jid", "") if answer is not None else "")
-            if with_session:
-                await self._iqs.ask(None, Element(f"{{{SESSION}}}session"), "set", IQ_TIMEOUT)
-        except StanzaError as error:
-            conflict = error.condition == "conflict"
-            kind = ConnectionReplaced if conflict else ConnectionFailed
-            self.fail(kind("The server did not accept this resource of the account"))
-            return
-        except (IqTimeout, ValueError):
-            self.fail(ConnectionFailed("The server did not give the account an address"))
-            return
-        if bare(jid) != bare(self._account) or not resource_of(jid):
-            self.fail(ConnectionFailed("The server gave the account the address of another"))
-            return
+    def logged_in(self, jid: str) -> None:
+        """The login is complete: stanzas may come."""
         self._is_bound = True
         if isinstance(self.parser, StreamParser):
             self.parser.max_stanza = MAX_STANZA
