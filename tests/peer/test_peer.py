@@ -1,10 +1,11 @@
-"""The badly behaved peer is a good one until it is told otherwise: two of them understand each other."""
+"""Without a switch the badly behaved peer is a good one: two of them understand each other."""
 
 from __future__ import annotations
 
 import asyncio
 import secrets
 from collections.abc import AsyncIterator
+from xml.etree.ElementTree import Element
 
 import pytest
 
@@ -63,5 +64,5 @@ async def test_a_client_with_few_features_says_so(prosody: Prosody) -> None:
     await peer.stop()
 
 
-def _disco() -> stanzas.Element:
-    return stanzas.Element("{http://jabber.org/protocol/disco#info}query")
+def _disco() -> Element:
+    return Element("{http://jabber.org/protocol/disco#info}query")

@@ -53,7 +53,7 @@ class Transfer:
         self.way = way
         self.own = own
         if xtls and own is None:
-            self.own = certificates.credentials(stanzas.bare(self.peer.jid))
+            self.own = self.new_credentials()
         self.name = "file"
         self.stream_id = secrets.token_hex(8)
         self.cid = secrets.token_hex(4)
@@ -67,6 +67,10 @@ class Transfer:
     @property
     def sends(self) -> bool:
         return self.session.initiator
+
+    def new_credentials(self) -> Credentials:
+        """Right ones."""
+        return certificates.credentials(stanzas.bare(self.peer.jid))
 
     # -- what goes into our offer or answer -------------------------------------------------
 
@@ -218,7 +222,10 @@ class Transfer:
             await self.session.wait("transport-accept")
             await stream.open()
             return stream
-        element = await self.session.wait("transport-replace")
+        return await self.take_replacement(await self.session.wait("transport-replace"))
+
+    async def take_replacement(self, element: Element) -> InBand:
+        """Accept a transport-replace, and wait until the stream is open."""
         transport = stanzas.part(stanzas.only_content(element), "transport")
         assert transport is not None
         self.stream_id = transport.get("sid", "")

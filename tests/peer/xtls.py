@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -97,6 +98,11 @@ class Secured:
             await self._feed()
         self._keys()
         return self
+
+    async def try_handshake(self) -> None:
+        """The same where the other side is expected to end it; nothing is said if it does."""
+        with contextlib.suppress(SecurityError, Ended, ConnectionError):
+            await self.handshake()
 
     def _keys(self) -> None:
         own, other = stanzas.bare(self.session.peer.jid), stanzas.bare(self.session.other)
