@@ -193,10 +193,14 @@ class Bench:
         case.client.cancel()
         case.client = asyncio.ensure_future(self._accept(case))
 
-    async def _accept(self, case: Case) -> bytes:
+    async def accept_by_hand(self, case: Case) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """The user accepts; the client's socket."""
         arguments = (0, 0, Variant("u", 0), 0)
         address = await self.side.cm(case.path, FILE_TRANSFER, "AcceptFile", "uuvt", *arguments)
-        reader, writer = await asyncio.open_unix_connection(os.fsdecode(bytes(address)))
+        return await asyncio.open_unix_connection(os.fsdecode(bytes(address)))
+
+    async def _accept(self, case: Case) -> bytes:
+        reader, writer = await self.accept_by_hand(case)
         try:
             while chunk := await reader.read(65536):
                 case.got += chunk
@@ -233,6 +237,10 @@ class Bench:
         with contextlib.suppress(DBusFailure):
             await self.side.provide(path, data)
         return b""
+
+    def adopt(self, transfer_: Transfer, path: str) -> Case:
+        """A case of what a test has begun by itself."""
+        return self._case(transfer_, path, _nothing())
 
     def _case(self, case_transfer: Transfer, path: str, client: Coroutine[Any, Any, bytes]) -> Case:
         case = Case(case_transfer, path, asyncio.ensure_future(client))
@@ -272,6 +280,10 @@ class Bench:
         """Not a byte came out of the client's socket."""
         async with asyncio.timeout(WAIT):
             assert await case.client == b""
+
+    async def tick(self) -> None:
+        """Let something happen."""
+        await asyncio.sleep(0.01)
 
     def opened(self, case: Case) -> bool:
         """Whether the transfer was ever open."""

@@ -154,6 +154,19 @@ def received(name: str = "file", creator: str = "initiator") -> Element:
     return Element(f"{{{FILES}}}received", {"creator": creator, "name": name})
 
 
+def checksum(sha256: bytes | str) -> Element:
+    """The hash that was promised; as text it is what stands in the element."""
+    element = Element(f"{{{FILES}}}checksum", {"creator": "initiator", "name": "file"})
+    file = SubElement(element, f"{{{FILES}}}file")
+    digest = SubElement(file, f"{{{HASHES}}}hash", {"algo": "sha-256"})
+    digest.text = sha256 if isinstance(sha256, str) else base64.b64encode(sha256).decode()
+    return element
+
+
+def range_of(offset: int | str) -> Element:
+    return Element(f"{{{FILES}}}range", {"offset": str(offset)})
+
+
 def dstaddr(sid: str, offerer: str, other: str) -> str:
     """What is asked of the candidates that ``offerer`` offers (XEP-0260 sections 2.1 and 2.2)."""
     return hashlib.sha1(f"{sid}{offerer}{other}".encode(), usedforsecurity=False).hexdigest()
