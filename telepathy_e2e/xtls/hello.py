@@ -105,8 +105,6 @@ def parse_hello(element: Element) -> Hello:
     given = element.findall(_tag("attestation"))
     if len(versions) > MAX_VERSIONS or len(methods) > MAX_METHODS:
         raise SecurityError("a hello with too many versions or methods")
-    if len(given) > MAX_ATTESTATIONS:
-        raise SecurityError("a hello with too many attestations")
     try:
         attestations = tuple(
             Attestation(

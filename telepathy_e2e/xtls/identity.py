@@ -260,7 +260,7 @@ def check_identity(identity: bytes, leaf: bytes, bare_jid: str, wall: datetime) 
     # Path length 0: it certifies session keys and makes no further authorities.
     if not constraints.ca or constraints.path_length != 0:
         raise SecurityError("an identity certificate that is not one for leaves only")
-    if usage is None or usage != _CERT_SIGN:
+    if usage != _CERT_SIGN:
         raise SecurityError("an identity certificate for other uses than signing leaves")
     # Exactly one name: of two, one could be shown and the other compared.
     if certificate.names is None or len(certificate.names) != 1:

@@ -90,6 +90,7 @@ def test_comments_in_a_tree_join_the_text_around_them() -> None:
     comment = Comment("c")
     comment.tail = "d"
     element.append(comment)
+    element.append(Comment("without a tail"))
     SubElement(element, "e").tail = "f"
     assert canonical(element) == xml("<a>bd<e/>f</a>")
 

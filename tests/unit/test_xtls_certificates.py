@@ -105,6 +105,13 @@ def test_a_signature_over_something_else_is_refused() -> None:
         check_signature(found, found.key)
 
 
+def test_a_wrong_ed25519_signature_is_refused() -> None:
+    key, other = ed25519.Ed25519PrivateKey.generate(), ed25519.Ed25519PrivateKey.generate()
+    found = parse(certificate(spki(key), other, algorithm=None))
+    with pytest.raises(SecurityError, match="wrong signature"):
+        check_signature(found, found.key)
+
+
 def test_an_ed25519_key_signs_by_its_own_algorithm_only() -> None:
     edwards, curve = ed25519.Ed25519PrivateKey.generate(), new_session_key()
     by_curve = parse(certificate(spki(edwards), curve.reveal()))
@@ -246,6 +253,12 @@ def test_validity_is_judged_with_a_day_of_tolerance() -> None:
 @pytest.mark.parametrize("size", [1, 0x7F, 0x80, 0xFF, 0x100, 3071])
 def test_a_jid_of_any_length_comes_back(size: int) -> None:
     assert xmpp_addr(make_xmpp_addr("a" * size)) == "a" * size
+
+
+def test_names_are_written_in_der() -> None:
+    assert make_xmpp_addr("a" * 0x7F).value[:2] == b"\x0c\x7f"
+    assert make_xmpp_addr("a" * 0x80).value[:3] == b"\x0c\x81\x80"
+    assert make_xmpp_addr("a" * 0x100).value[:4] == b"\x0c\x82\x01\x00"
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
     Encoding,
     NoEncryption,
     PrivateFormat,
@@ -169,6 +170,9 @@ def test_a_key_comes_back_from_its_dump() -> None:
         ),
         ed25519.Ed25519PrivateKey.generate().private_bytes(
             Encoding.DER, PrivateFormat.PKCS8, NoEncryption()
+        ),
+        ec.generate_private_key(ec.SECP256R1()).private_bytes(
+            Encoding.DER, PrivateFormat.PKCS8, BestAvailableEncryption(b"password")
         ),
     ],
 )
