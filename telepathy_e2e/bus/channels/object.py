@@ -1,0 +1,81 @@
+"""One channel on the bus, from its announcement until it closes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import fields
+
+from telepathy_e2e.bus.channels.base import ChannelInterface
+from telepathy_e2e.bus.channels.table import INTERFACES, typed
+from telepathy_e2e.bus.channels.verification import TLSCertificateInterface
+from telepathy_e2e.bus.objects import Objects
+from telepathy_e2e.bus.wire import Variant
+from telepathy_e2e.service.certificate import TLSCertificate
+from telepathy_e2e.service.channel import Channel
+from telepathy_e2e.service.events import (
+    CertificateAccepted,
+    CertificateEvent,
+    CertificateRejected,
+    Changed,
+    ChannelEvent,
+    Closed,
+)
+
+
+class ChannelObject:
+    """Shows a channel, and what its service object tells.
+
+    Args:
+        on_closed: called when the channel has left the bus.
+    """
+
+    def __init__(
+        self, objects: Objects, channel: Channel, on_closed: Callable[[str], None]
+    ) -> None:
+        self.channel = channel
+        self._objects = objects
+        self._on_closed = on_closed
+        self._base = ChannelInterface(channel)
+        self._type = INTERFACES[channel.channel_type](channel)
+        more = [INTERFACES[name](channel) for name in channel.interfaces]
+        self._certificate = getattr(channel, "certificate", None)
+        objects.export(channel.object_path, self._base, self._type, *more)
+        self._unsubscribe = [channel.events.subscribe(self._event)]
+        if isinstance(self._certificate, TLSCertificate):
+            shown = TLSCertificateInterface(self._certificate)
+            objects.export(self._certificate.object_path, shown)
+            self._unsubscribe.append(
+                self._certificate.events.subscribe(lambda event: _tell(shown, event))
+            )
+
+    @property
+    def immutable_properties(self) -> dict[str, Variant]:
+        """As NewChannels shows them."""
+        return typed(self.channel.immutable_properties())
+
+    def withdraw(self) -> None:
+        """Take the channel off the bus, with its certificate."""
+        for unsubscribe in self._unsubscribe:
+            unsubscribe()
+        self._objects.withdraw_below(self.channel.object_path)
+
+    def _event(self, event: ChannelEvent) -> None:
+        match event:
+            case Closed():
+                self._base.Closed()
+                self.withdraw()
+                self._on_closed(self.channel.object_path)
+            case Changed(interface, names):
+                self._objects.changed(self.channel.object_path, interface, names)
+            case _:
+                # Events are named as the signals of the channel's type.
+                signal = getattr(self._type, type(event).__name__)
+                signal(*(getattr(event, each.name) for each in fields(event)))
+
+
+def _tell(shown: TLSCertificateInterface, event: CertificateEvent) -> None:
+    match event:
+        case CertificateAccepted():
+            shown.Accepted()
+        case CertificateRejected(rejections):
+            shown.Rejected([list(each) for each in rejections])

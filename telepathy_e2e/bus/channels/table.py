@@ -1,0 +1,69 @@
+"""Every interface that channels can have, and the types of their properties."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from functools import cache
+from typing import Any, Final
+
+from telepathy_e2e.bus.channels.base import ChannelInterface
+from telepathy_e2e.bus.channels.file_transfer import FileTransferInterface
+from telepathy_e2e.bus.channels.security import EndToEndSecurityInterface, SecurableInterface
+from telepathy_e2e.bus.channels.verification import (
+    CertificateRequestInterface,
+    PeerVerificationInterface,
+)
+from telepathy_e2e.bus.members import Interface
+from telepathy_e2e.bus.values import fit, variant
+from telepathy_e2e.bus.wire import Variant, plain
+
+# Fixed properties, names of allowed ones (Requestable_Channel_Class).
+ChannelClass = tuple[dict[str, object], list[str]]
+
+# By name; each is made from a channel of the service layer.
+INTERFACES: Final[Mapping[str, type[Interface]]] = {
+    each.name: each
+    for each in (
+        ChannelInterface,
+        FileTransferInterface,
+        SecurableInterface,
+        EndToEndSecurityInterface,
+        PeerVerificationInterface,
+        CertificateRequestInterface,
+    )
+}
+
+
+@cache
+def signatures() -> Mapping[str, str]:
+    """Qualified property name to D-Bus signature, of all properties that channels can have."""
+    return {
+        f"{interface.name}.{name}": declared.signature
+        for interface in INTERFACES.values()
+        for name, declared in interface.members().properties.items()
+    }
+
+
+def typed(properties: Mapping[str, Any]) -> dict[str, Variant]:
+    """Qualified properties with their types."""
+    return {name: variant(signatures()[name], value) for name, value in properties.items()}
+
+
+def class_list(classes: Iterable[ChannelClass]) -> list[list[Any]]:
+    """Requestable channel classes with their types."""
+    return [[typed(fixed), list(allowed)] for fixed, allowed in classes]
+
+
+def requested(request: Mapping[str, Variant]) -> dict[str, Any]:
+    """A channel request as plain values of the right types.
+
+    Properties that no channel here has are left as they are; the service layer refuses them by
+    their names.
+
+    Raises:
+        InvalidArgument: a property with a value of another type.
+    """
+    return {
+        name: fit(name, value, signatures()[name]) if name in signatures() else plain(value)
+        for name, value in request.items()
+    }

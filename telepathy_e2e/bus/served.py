@@ -1,0 +1,68 @@
+"""What the bus layer asks of the service layer, which keeps it without knowing this file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Protocol
+
+from telepathy_e2e.errors import Disconnected
+from telepathy_e2e.service.channel import Channel
+from telepathy_e2e.service.events import ConnectionEvent, Emitter
+
+CONNECTED, CONNECTING, DISCONNECTED = range(3)
+
+
+class Handles(Protocol):
+    """See ``service.handles.Handles``."""
+
+    def ensure(self, identifier: str) -> int: ...
+
+    def inspect(self, handle: int) -> str: ...
+
+    def check_type(self, handle_type: int) -> None: ...
+
+
+class Connection(Protocol):
+    """See ``service.connection.Connection``, whose docstrings hold."""
+
+    object_path: str
+    events: Emitter[ConnectionEvent]
+    self_handle: int
+    self_id: str
+    status: int
+    statuses: dict[str, tuple[int, bool, bool]]
+
+    @property
+    def handles(self) -> Handles: ...
+
+    def connect(self) -> None: ...
+
+    async def disconnect(self) -> None: ...
+
+    def requestable_channel_classes(self) -> list[tuple[dict[str, object], list[str]]]: ...
+
+    def create_channel(self, request: Mapping[str, Any]) -> Channel: ...
+
+    def ensure_channel(self, request: Mapping[str, Any]) -> tuple[bool, Channel]: ...
+
+    def update_capabilities(
+        self, clients: Iterable[tuple[str, Sequence[Mapping[str, object]], Sequence[str]]]
+    ) -> None: ...
+
+    def contact_capabilities(self, handle: int) -> list[tuple[dict[str, object], list[str]]]: ...
+
+    def set_presence(self, status: str, message: str) -> None: ...
+
+    def presence(self, handle: int) -> tuple[int, str, str]: ...
+
+    async def contact_by_id(self, identifier: str) -> int: ...
+
+
+def check_connected(connection: Connection) -> None:
+    """For methods that need the server.
+
+    Raises:
+        Disconnected: the connection is not up.
+    """
+    if connection.status != CONNECTED:
+        raise Disconnected("The connection is not up")

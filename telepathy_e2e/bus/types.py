@@ -1,0 +1,35 @@
+"""The compound D-Bus types of Telepathy's specification that have no alias in dbus_fast.
+
+Each is named as in the specification; a signature stands in text here and nowhere else.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from telepathy_e2e.bus.wire import DBusSignature, Variant
+
+Strings = Annotated[list[str], DBusSignature("as")]
+Handles = Annotated[list[int], DBusSignature("au")]
+ByteArrays = Annotated[list[bytes], DBusSignature("aay")]
+StringMap = Annotated[dict[str, str], DBusSignature("a{ss}")]
+ParamSpecs = Annotated[list[list[Any]], DBusSignature("a(susv)")]
+ProtocolMap = Annotated[dict[str, dict[str, Variant]], DBusSignature("a{sa{sv}}")]
+ChannelClasses = Annotated[list[list[Any]], DBusSignature("a(a{sv}as)")]
+ChannelDetails = Annotated[list[list[Any]], DBusSignature("a(oa{sv})")]
+HandlerCapabilities = Annotated[list[list[Any]], DBusSignature("a(saa{sv}as)")]
+ContactCapabilities = Annotated[dict[int, list[list[Any]]], DBusSignature("a{ua(a{sv}as)}")]
+ContactAttributes = Annotated[dict[int, dict[str, Variant]], DBusSignature("a{ua{sv}}")]
+Statuses = Annotated[dict[str, tuple[int, bool, bool]], DBusSignature("a{s(ubb)}")]
+Presence = Annotated[tuple[int, str, str], DBusSignature("(uss)")]
+Presences = Annotated[dict[int, tuple[int, str, str]], DBusSignature("a{u(uss)}")]
+SocketTypes = Annotated[dict[int, list[int]], DBusSignature("a{uau}")]
+Attestations = Annotated[list[list[Any]], DBusSignature("a(ssay)")]
+CertificateRejections = Annotated[list[list[Any]], DBusSignature("a(usa{sv})")]
+
+# Results of several values: one signature after the other.
+NameAndPath = Annotated[tuple[str, str], DBusSignature("so")]
+TypeAndHandle = Annotated[tuple[int, int], DBusSignature("uu")]
+HandleAndAttributes = Annotated[tuple[int, dict[str, Variant]], DBusSignature("ua{sv}")]
+PathAndProperties = Annotated[tuple[str, dict[str, Variant]], DBusSignature("oa{sv}")]
+YoursPathAndProperties = Annotated[tuple[bool, str, dict[str, Variant]], DBusSignature("boa{sv}")]

@@ -1,0 +1,339 @@
+"""The one door to D-Bus: connect, answer calls, emit signals, own names, and see the end.
+
+Only this module imports dbus_fast; the others take what they need of it from here. Calls are
+answered by ``objects.Objects``, not by dbus_fast's own service classes: those do not tell a method
+who called, announce every property of a new object to the whole bus before the reply that made it
+is out, and hold the event loop for as long as calls keep coming.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import traceback
+from collections import deque
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, Protocol, cast
+
+from dbus_fast import Message, MessageFlag, MessageType, NameFlag, RequestNameReply, Variant
+from dbus_fast.aio import MessageBus
+from dbus_fast.annotations import (
+    DBusBool,
+    DBusBytes,
+    DBusDict,
+    DBusInt16,
+    DBusInt64,
+    DBusObjectPath,
+    DBusSignature,
+    DBusStr,
+    DBusUInt16,
+    DBusUInt32,
+    DBusUInt64,
+    DBusVariant,
+)
+from dbus_fast.constants import BusType
+from dbus_fast.errors import DBusFastError
+from dbus_fast.signature import get_signature_tree
+from dbus_fast.unpack import unpack_variants as plain
+
+from telepathy_e2e.bus import caller
+from telepathy_e2e.bus.caller import Call
+from telepathy_e2e.errors import E2EError, TelepathyError
+from telepathy_e2e.tasks import TaskOwner
+
+__all__ = [
+    "Bus",
+    "BusGone",
+    "DBusBool",
+    "DBusBytes",
+    "DBusDict",
+    "DBusFailure",
+    "DBusInt16",
+    "DBusInt64",
+    "DBusObjectPath",
+    "DBusSignature",
+    "DBusStr",
+    "DBusUInt16",
+    "DBusUInt32",
+    "DBusUInt64",
+    "DBusVariant",
+    "Result",
+    "Variant",
+    "complete_types",
+    "plain",
+]
+
+log = logging.getLogger(__name__)
+
+DBUS: Final = "org.freedesktop.DBus"
+FAILED: Final = DBUS + ".Error.Failed"
+
+# Seconds for which calls are answered before everything else in the event loop has its turn:
+# a client that sends thousands at once must not stop a transfer (the limit for all is 20 ms).
+SLICE: Final = 0.005
+
+# A method's result: the signature and the body of the reply.
+Result = tuple[str, list[Any]]
+
+
+class BusGone(E2EError):
+    """The bus cannot be reached, or is not there any more."""
+
+
+class DBusFailure(E2EError):
+    """One of D-Bus's own errors answers a call, e.g. an unknown method.
+
+    Args:
+        name: the last part of the error's name.
+    """
+
+    def __init__(self, name: str, text: str) -> None:
+        super().__init__(text)
+        self.dbus_name = f"{DBUS}.Error.{name}"
+
+
+class Answerer(Protocol):
+    """Who answers method calls."""
+
+    def call(self, call: Call) -> Result | Awaitable[Result]:
+        """The result of a call, at once or later.
+
+        Raises:
+            TelepathyError, DBusFailure: answers the call with that error.
+        """
+
+
+class Bus:
+    """A connection to a message bus; ``await Bus.connect()``, and ``await close()`` at the end."""
+
+    def __init__(self, bus: MessageBus) -> None:
+        self._bus = bus
+        self._answerer: Answerer | None = None
+        self._calls: deque[Message] = deque()
+        self._draining = False
+        self._tasks = TaskOwner("bus")
+        self._last: asyncio.Future[Any] | None = None
+        self._loop = asyncio.get_running_loop()
+
+    @classmethod
+    async def connect(cls, address: str | None = None) -> Bus:
+        """Connect.
+
+        Args:
+            address: of the bus; None for the session bus.
+        Raises:
+            BusGone: it cannot be reached; says why.
+        """
+        try:
+            # No descriptors are asked for: nothing here takes any, and those that came with a
+            # message unasked would stay open.
+            connection = MessageBus(address, BusType.SESSION, negotiate_unix_fd=False)
+            await connection.connect()
+        except (OSError, EOFError, DBusFastError, KeyError, ValueError) as error:
+            raise BusGone(f"The session bus cannot be reached: {error}") from error
+        _be_patient(connection)
+        bus = cls(connection)
+        connection.add_message_handler(bus._received)
+        return bus
+
+    @property
+    def unique_name(self) -> str:
+        return self._bus.unique_name or ""
+
+    @property
+    def connected(self) -> bool:
+        return self._bus.connected
+
+    def serve(self, answerer: Answerer) -> None:
+        """Have method calls answered from now on."""
+        self._answerer = answerer
+
+    # -- out --------------------------------------------------------------------------------
+
+    def emit(self, path: str, interface: str, member: str, signature: str, body: list[Any]) -> None:
+        """Send a signal to whoever listens; nothing happens on a bus that is gone."""
+        self._send(Message.new_signal(path, interface, member, signature, body))
+
+    async def request_name(self, name: str) -> bool:
+        """Own a name; False if somebody else does.
+
+        Raises:
+            BusGone: no bus, no name.
+        """
+        try:
+            reply = await self._bus.request_name(name, NameFlag.DO_NOT_QUEUE)
+        except (OSError, EOFError, DBusFastError, AttributeError) as error:
+            raise BusGone("The session bus went away") from error
+        return reply in (RequestNameReply.PRIMARY_OWNER, RequestNameReply.ALREADY_OWNER)
+
+    def release_name(self, name: str) -> None:
+        """Give a name back, after everything that was sent before."""
+        self._send(
+            Message(
+                destination=DBUS,
+                path="/org/freedesktop/DBus",
+                interface=DBUS,
+                member="ReleaseName",
+                signature="s",
+                body=[name],
+                flags=MessageFlag.NO_REPLY_EXPECTED,
+            )
+        )
+
+    async def flush(self) -> None:
+        """Wait until what was sent is with the bus, or the bus is gone."""
+        if self._last is not None and not self._last.done():
+            await asyncio.wait([self._last])
+
+    async def wait_gone(self) -> None:
+        """Wait until there is no bus any more, for whatever reason."""
+        try:
+            await self._bus.wait_for_disconnect()  # type: ignore[no-untyped-call]
+        except (OSError, EOFError, DBusFastError) as error:
+            log.debug("the bus went away: %s", type(error).__name__)
+
+    async def close(self) -> None:
+        """Leave the bus; what was sent before still gets there."""
+        await self.flush()
+        self._calls.clear()
+        await self._tasks.close()
+        if self._bus.connected:
+            self._bus.disconnect()
+        await self.wait_gone()
+
+    def _send(self, message: Message) -> None:
+        if not self._bus.connected:
+            return
+        try:
+            sent = self._bus.send(message)
+        except OSError:
+            return  # the bus is gone; wait_gone() tells it
+        self._last = sent
+        if sent.done():
+            _retrieve(sent)
+        else:
+            sent.add_done_callback(_retrieve)
+
+    # -- in ---------------------------------------------------------------------------------
+
+    def _received(self, message: Message) -> bool:
+        if message.message_type is not MessageType.METHOD_CALL:
+            return False
+        self._calls.append(message)
+        if not self._draining:
+            self._draining = True
+            self._loop.call_soon(self._drain)
+        return True
+
+    def _drain(self) -> None:
+        end = self._loop.time() + SLICE
+        while self._calls:
+            self._answer(self._calls.popleft())
+            if self._calls and self._loop.time() >= end:
+                self._loop.call_soon(self._drain)
+                return
+        self._draining = False
+
+    def _answer(self, message: Message) -> None:
+        call = Call(
+            sender=message.sender or "",
+            path=message.path or "",
+            interface=message.interface or "",
+            member=message.member or "",
+            signature=message.signature,
+            body=message.body,
+        )
+        with caller.calling(call):
+            try:
+                if self._answerer is None:
+                    raise DBusFailure("UnknownObject", "There is nothing here yet")
+                caller.check(call)
+                result = self._answerer.call(call)
+                if not isinstance(result, tuple):
+                    self._tasks.start(call.member, self._answer_later(message, call, result))
+                    return
+                self._reply(message, result)
+            except Exception as error:  # the door: nothing of ours may go on from here
+                self._fail(message, call, error)
+            self._finish(call)
+
+    async def _answer_later(self, message: Message, call: Call, result: Awaitable[Result]) -> None:
+        try:
+            self._reply(message, await result)
+        except asyncio.CancelledError:
+            self._send_error(message, TelepathyError.dbus_name, "This program is going away")
+            raise
+        except Exception as error:  # as above
+            self._fail(message, call, error)
+        self._finish(call)
+
+    def _reply(self, message: Message, result: Result) -> None:
+        if _wants_reply(message):
+            self._send(Message.new_method_return(message, *result))
+
+    def _finish(self, call: Call) -> None:
+        try:
+            call.finish()
+        except Exception as error:  # as above
+            _log_mistake(call, error)
+
+    def _fail(self, message: Message, call: Call, error: Exception) -> None:
+        if isinstance(error, TelepathyError | DBusFailure):
+            self._send_error(message, error.dbus_name, str(error))
+            return
+        _log_mistake(call, error)
+        self._send_error(message, FAILED, "This program made a mistake; its log says where")
+
+    def _send_error(self, message: Message, name: str, text: str) -> None:
+        if _wants_reply(message):
+            self._send(Message.new_error(message, name, text))
+
+
+def complete_types(signature: str) -> list[str]:
+    """The single complete types that a signature consists of."""
+    return [each.signature for each in get_signature_tree(signature).types]
+
+
+def _log_mistake(call: Call, error: Exception) -> None:
+    """Without the exception's own text: it may quote what somebody sent, a password say."""
+    log.error(
+        "%s failed with %s:\n%s",
+        call.member,
+        type(error).__name__,
+        "".join(traceback.format_tb(error.__traceback__)),
+    )
+
+
+def _wants_reply(message: Message) -> bool:
+    return not message.flags & MessageFlag.NO_REPLY_EXPECTED
+
+
+def _retrieve(future: asyncio.Future[Any]) -> None:
+    """Nobody waits for a single message; that the bus is gone is told by ``wait_gone``."""
+    if not future.cancelled():
+        future.exception()
+
+
+class _PatientSocket:
+    """Says that nothing was sent where a socket is full, instead of raising.
+
+    dbus_fast 5.2 takes ``BlockingIOError`` for the end of the bus: some hundred kilobytes of
+    replies to a client in a hurry, and the daemon would leave.
+    """
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.sendmsg: Callable[..., int] = sock.sendmsg
+        self._send = sock.send
+
+    def send(self, data: memoryview) -> int:
+        try:
+            return self._send(data)
+        except BlockingIOError:
+            return 0
+
+
+def _be_patient(bus: MessageBus) -> None:
+    writer = bus._writer
+    if writer is not None and writer.sock is not None:
+        writer.sock = cast(socket.socket, _PatientSocket(writer.sock))
