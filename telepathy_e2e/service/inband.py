@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 from xml.etree.ElementTree import Element
 
 from telepathy_e2e.errors import Disconnected, PeerError
 from telepathy_e2e.jingle import ibb
-from telepathy_e2e.jingle.ibb import InBandOffer, InBandReceiver, InBandSender
+from telepathy_e2e.jingle.ibb import InBandOffer, InBandReceiver, InBandSender, SenderState
 from telepathy_e2e.net.streams import StreamBroken
 from telepathy_e2e.tasks import TaskOwner
 from telepathy_e2e.xmpp.client import Client, IqRequest, IqTimeout, StanzaError
@@ -80,21 +81,18 @@ class InBandStream:
         self._room = asyncio.Event()
         self._room.set()
         self._ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._peer_ended = False
         self._ended = False
         self._broken: StreamBroken | None = None
 
-    def lower_block_size(self, size: int) -> None:
-        """The peer wants smaller blocks (XEP-0261 section 2.2).
+    def agree(self, answer: InBandOffer) -> None:
+        """The peer's answer: it may want smaller blocks (XEP-0261 section 2.2).
 
         Raises:
-            PeerError: larger ones.
+            PeerError: another stream, or larger blocks.
         """
-        if size > self._offer.block_size:
-            raise PeerError("larger blocks than offered")
-        self._offer = InBandOffer(self.sid, size)
-        self._sender = InBandSender(self.sid, size)
-        self._receiver = InBandReceiver(self.sid, size)
+        self._offer = ibb.agree(self._offer, answer)
+        self._sender = InBandSender(self.sid, self._offer.block_size)
+        self._receiver = InBandReceiver(self.sid, self._offer.block_size)
 
     # -- opening ----------------------------------------------------------------------------
 
@@ -119,12 +117,7 @@ class InBandStream:
     def opened(self, request: IqRequest) -> None:
         if self._ready.done():
             raise PeerError("opened already", "unexpected-request")
-        try:
-            size = int(request.payload.get("block-size", ""))
-        except ValueError:
-            raise PeerError("not a block size") from None
-        if size > self._offer.block_size:
-            raise PeerError("larger blocks than agreed", "resource-constraint")
+        ibb.check_open(request.payload, self._offer)
         request.reply()
         self._set_ready()
 
@@ -135,10 +128,15 @@ class InBandStream:
     # -- receiving --------------------------------------------------------------------------
 
     def data(self, request: IqRequest) -> None:
-        if self._peer_ended or len(self._unanswered) >= MAX_UNANSWERED:
+        if len(self._unanswered) >= MAX_UNANSWERED:
             self._break("the peer sends without waiting for answers")
             raise PeerError("too many blocks without an answer", "resource-constraint")
-        block = self._receiver.receive(request.payload)
+        try:
+            block = self._receiver.receive(request.payload)
+        except PeerError:
+            if self._receiver.broken:
+                self._break("a block was lost")
+            raise
         self._unread.append(block)
         self._unread_bytes += len(block)
         self._news.set()
@@ -148,8 +146,8 @@ class InBandStream:
             self._unanswered.append(request)
 
     def closed(self, request: IqRequest) -> None:
+        self._receiver.receive_close(request.payload)
         request.reply()
-        self._peer_ended = True
         self._news.set()
         if self._ended:
             self._hub.forget(self)
@@ -159,7 +157,7 @@ class InBandStream:
         while not self._unread:
             if self._broken is not None:
                 raise self._broken
-            if self._peer_ended:
+            if self._receiver.closed:
                 return b""
             self._news.clear()
             await self._news.wait()
@@ -175,52 +173,44 @@ class InBandStream:
     # -- sending ----------------------------------------------------------------------------
 
     async def write(self, data: bytes | bytearray | memoryview) -> None:
-        """See ``Stream.write``: done when what waits here is within the window."""
+        """See ``Stream.write``: done when a window or less waits for its acknowledgement."""
         view = memoryview(data)
-        step = self._offer.block_size * ibb.WINDOW
-        for start in range(0, len(view), step):
-            await self._space()
-            self._put(self._sender.send(view[start : start + step]))
+        for start in range(0, len(view), self._sender.limit):
+            await self._until(lambda: self._sender.can_take)
+            self._put(self._sender.send(view[start : start + self._sender.limit]))
         await asyncio.sleep(0)
 
-    async def _space(self) -> None:
+    async def write_eof(self) -> None:
+        """Every block is acknowledged, then ``<close/>`` goes out. The peer may still send."""
+        self._ended = True
+        self._put(self._sender.close())
+        await self._until(lambda: self._sender.state is not SenderState.FLUSHING)
+        if self._receiver.closed:
+            self._hub.forget(self)
+
+    async def _until(self, condition: Callable[[], bool]) -> None:
         while True:
             self._check()
-            if self._sender.can_take:
+            if condition():
                 return
             self._room.clear()
             await self._room.wait()
 
-    def _put(self, blocks: list[Element]) -> None:
-        for block in blocks:
-            self._tasks.start("block", self._deliver(block))
+    def _put(self, elements: list[Element]) -> None:
+        for element in elements:
+            self._tasks.start("block", self._deliver(element))
 
-    async def _deliver(self, block: Element) -> None:
+    async def _deliver(self, element: Element) -> None:
         try:
-            await self._hub.client.send_iq(self.peer, block)
+            await self._hub.client.send_iq(self.peer, element)
         except (StanzaError, IqTimeout, Disconnected):
             self._break("a block was not taken")
             return
-        self._put(self._sender.acknowledged())
+        if element.tag == ibb.DATA:
+            self._put(self._sender.acknowledged())
+        else:
+            self._sender.closed()
         self._room.set()
-
-    async def write_eof(self) -> None:
-        """Every block is acknowledged, then ``<close/>``, unless the peer has more to say."""
-        while not self._sender.idle:
-            self._check()
-            self._room.clear()
-            await self._room.wait()
-        self._check()
-        self._ended = True
-        if self._peer_ended:
-            self._hub.forget(self)
-        self._tasks.start("close", self._send_close())
-
-    async def _send_close(self) -> None:
-        try:
-            await self._hub.client.send_iq(self.peer, ibb.build_close(self.sid))
-        except (StanzaError, IqTimeout, Disconnected):
-            self._break("the end was not taken")
 
     # -- the end ----------------------------------------------------------------------------
 

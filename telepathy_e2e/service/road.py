@@ -63,6 +63,9 @@ class Road:
         self._peer_transport: Element | None = None
         self._in_band: InBandStream | None = None
         self._closed = False
+        # What the responder does first, after its session-accept is on the way.
+        self._first: Sequence[s5b.Event] = ()
+        self._hopeless: set[str] = set()
         # Our connection to one of the peer's candidates, or to our proxy, until it is nominated.
         self._outgoing: Stream | None = None
         loop = asyncio.get_running_loop()
@@ -109,9 +112,8 @@ class Road:
         if self._in_band is not None:
             return transport
         negotiation = self._start_socks5(transport.get("sid", ""))
-        answer = negotiation.transport()
-        self._act(negotiation.receive_candidates(transport))
-        return answer
+        self._first = negotiation.receive_candidates(transport)
+        return negotiation.transport()
 
     def answered(self, transport: Element | None) -> None:
         """The ``<transport/>`` of the peer's session-accept.
@@ -127,10 +129,9 @@ class Road:
             self._adopt_block_size(transport)
 
     def _adopt_block_size(self, transport: Element) -> None:
-        offer = ibb.parse_transport(transport)
-        if self._in_band is None or offer.sid != self._in_band.sid:
-            raise PeerError("another in-band stream than offered", "item-not-found")
-        self._in_band.lower_block_size(offer.block_size)
+        if self._in_band is None:
+            raise PeerError("no in-band stream was offered")
+        self._in_band.agree(ibb.parse_transport(transport))
 
     # -- what the peer says -----------------------------------------------------------------
 
@@ -176,6 +177,7 @@ class Road:
             StreamBroken: in-band was agreed on, and broke.
         """
         if self._negotiation is not None:
+            self._act(self._first)
             stream = await self._await_socks5()
             if stream is not None:
                 return stream
@@ -260,6 +262,8 @@ class Road:
             match event:
                 case s5b.TryCandidates(candidates):
                     self._tasks.start("try", self._try(negotiation, candidates))
+                case s5b.GiveUp(candidates):
+                    self._hopeless.update(each.cid for each in candidates)
                 case s5b.SendTransportInfo(transport):
                     self._link.post(self._link.session.transport_info(transport), _ignored)
                 case s5b.Use(candidate, theirs):
@@ -274,6 +278,8 @@ class Road:
     async def _try(self, negotiation: Socks5Negotiation, candidates: Sequence[Candidate]) -> None:
         """Connect to the first of the peer's candidates that can be reached."""
         for candidate in candidates:
+            if candidate.cid in self._hopeless:
+                continue
             try:
                 stream = await socks5.connect(
                     candidate.host,
@@ -282,10 +288,15 @@ class Road:
                     timeout=CANDIDATE_TIMEOUT,
                 )
             except StreamBroken as error:
-                log.debug("candidate %s: %s", candidate.type, error)
+                log.debug("a %s candidate cannot be reached: %s", candidate.type, error)
+                self._act(negotiation.failed(candidate.cid))
                 continue
-            self._outgoing = stream
-            self._act(negotiation.connected(candidate.cid))
+            events = negotiation.connected(candidate.cid)
+            if events:
+                self._outgoing = stream
+                self._act(events)
+            else:
+                stream.abort()  # too late: we have said already that none works
             return
         self._act(negotiation.could_not_connect())
 

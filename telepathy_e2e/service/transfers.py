@@ -367,7 +367,8 @@ class FileTransfer(ProtectedChannel):
             security=await self.security.accept(),
         )
         self.security.accepted(content)
-        await link.send(link.session.accept(content))
+        # Not awaited: the candidates can be tried while the acknowledgement is on its way.
+        link.post(link.session.accept(content))
 
         stream = await self._secure_stream(road)
         self._define_offset(self.initial_offset)
