@@ -10,7 +10,7 @@ from xml.etree.ElementTree import Element, SubElement
 import pytest
 
 from tests.peer import stanzas
-from tests.peer.bench import CANCELLED, REMOTE_ERROR, REMOTE_STOPPED, Bench
+from tests.peer.bench import CANCELLED, REMOTE_ERROR, REMOTE_STOPPED, Bench, Case
 from tests.peer.client import BASE
 from tests.peer.stanzas import FILES, JINGLE, XTLS
 from tests.peer.transfer import Transfer, Way
@@ -91,6 +91,10 @@ def seventeen_contents(jingle: Element) -> None:
         jingle.append(more)
 
 
+def unknown_application(jingle: Element) -> None:
+    content_of(jingle)[0].tag = "{urn:example:chess}description"
+
+
 MALFORMED: dict[str, Callable[[Element], None]] = {
     "no action": attribute(itself, "action", None),
     "an unknown action": attribute(itself, "action", "session-explode"),
@@ -103,6 +107,7 @@ MALFORMED: dict[str, Callable[[Element], None]] = {
     "a content without a creator": attribute(content_of, "creator", None),
     "a content by a third": attribute(content_of, "creator", "mallory"),
     "unknown senders": attribute(content_of, "senders", "everybody"),
+    "no description": without(content_of, f"{{{FILES}}}description"),
     "two descriptions": doubled(content_of, f"{{{FILES}}}description"),
     "two transports": doubled(content_of, f"{{{stanzas.S5B}}}transport"),
     "no transport": without(content_of, f"{{{stanzas.S5B}}}transport"),
@@ -137,10 +142,10 @@ def _terminated(bench: Bench) -> bool:
 @pytest.mark.parametrize(
     ("change", "condition"),
     [
-        (without(content_of, f"{{{FILES}}}description"), "unsupported-applications"),
+        (unknown_application, "unsupported-applications"),
         (attribute(content_of, "senders", "responder"), "unsupported-applications"),
     ],
-    ids=["no application", "a request for a file of ours"],
+    ids=["another application", "a request for a file of ours"],
 )
 async def test_what_is_not_an_offer_of_a_file_is_terminated(
     bench: Bench, change: Callable[[Element], None], condition: str
@@ -303,21 +308,45 @@ async def test_a_transport_info_before_our_accept_does_no_harm(bench: Bench) -> 
     assert await bench.channels() == [case.path]
 
 
-@pytest.mark.parametrize(
-    "action", ["content-add", "content-modify", "content-remove", "content-accept"]
-)
-async def test_a_session_keeps_its_one_content(bench: Bench, action: str) -> None:
-    case = await bench.receives(b"12345")
-    more = stanzas.content(
-        stanzas.description("second", 5), stanzas.s5b("other"), name="additional"
-    )
-    answer = await case.transfer.session.send(action, more)
-    assert answer[0] in ("feature-not-implemented", "unexpected-request", "bad-request"), answer
+async def _goes_on(case: Case, data: bytes = b"12345") -> None:
+    """The transfer is as good as before."""
     stream = await case.transfer.protect()
-    await stream.write(b"12345")
+    await stream.write(data)
     await stream.write_eof()
-    assert await case.client == b"12345"
-    await bench.completed(case)
+    assert await case.client == data
+    assert await case.transfer.session.ended() == "success"
+
+
+async def test_a_second_content_is_rejected(bench: Bench) -> None:
+    case = await bench.receives(b"12345")
+    session = case.transfer.session
+    file = stanzas.description("second", 5)
+    more = stanzas.content(file, stanzas.s5b("other"), name="additional")
+    assert await session.send("content-add", more) == ("", "")
+    rejected = await session.wait("content-reject")
+    assert stanzas.only_content(rejected).get("name") == "additional"
+    again = stanzas.content(file, stanzas.s5b("other"), name=case.transfer.name)
+    assert await session.send("content-add", again) == BAD_REQUEST
+    await _goes_on(case)
+    assert len(bench.incoming()) == 1
+
+
+async def test_the_direction_of_a_file_cannot_be_turned(bench: Bench) -> None:
+    case = await bench.receives(b"12345")
+    turned = stanzas.content(name=case.transfer.name, senders="responder")
+    await case.transfer.session.send("content-modify", turned)
+    accept = await case.transfer.session.send("content-accept", case.transfer.offered)
+    assert accept == OUT_OF_ORDER
+    await _goes_on(case)
+
+
+async def test_without_its_content_a_session_is_over(bench: Bench) -> None:
+    case = await bench.receives(b"12345")
+    content = stanzas.content(name=case.transfer.name)
+    assert await case.transfer.session.send("content-remove", content) == ("", "")
+    await case.transfer.session.ended()
+    await bench.failed(case, REMOTE_STOPPED)
+    await bench.got_nothing(case)
 
 
 async def test_unknown_session_info_is_unsupported_and_an_empty_one_is_a_ping(
@@ -339,11 +368,7 @@ async def test_security_info_in_the_old_way_is_acknowledged_and_changes_nothing(
     SubElement(old, f"{{{XTLS}}}method", {"name": "x509"})
     answer = await case.transfer.session.send("security-info", case.transfer.content(old))
     assert answer == ("", "")
-    stream = await case.transfer.protect()
-    await stream.write(b"12345")
-    await stream.write_eof()
-    assert await case.client == b"12345"
-    await bench.completed(case)
+    await _goes_on(case)
 
 
 async def test_two_reasons_are_none(bench: Bench) -> None:
@@ -390,6 +415,29 @@ async def test_an_answer_to_another_content_is_refused(bench: Bench) -> None:
     answer = await transfer.session.send("session-accept", wrong)
     assert answer == BAD_REQUEST
     assert not bench.opened(case)
+
+
+@pytest.mark.parametrize(
+    "wrong", ["another stream", "no transport", "another transport", "33 candidates"]
+)
+async def test_a_refused_accept_is_the_end(bench: Bench, wrong: str) -> None:
+    """Its sender knows that it was refused; the offer must not stay open for ever."""
+    case = await bench.offers(b"12345")
+    transfer = case.transfer
+    many = [stanzas.candidate(f"c{n}", "127.0.0.1", 1000 + n, bench.bob.jid) for n in range(33)]
+    transport = {
+        "another stream": stanzas.s5b("another"),
+        "no transport": None,
+        "another transport": stanzas.ibb("another"),
+        "33 candidates": stanzas.s5b(transfer.stream_id, *many),
+    }[wrong]
+    description = stanzas.part(transfer.offered, "description")
+    answer = await transfer.accept(
+        content=transfer.content(description, transport, transfer.security())
+    )
+    assert answer[0] in ("bad-request", "resource-constraint"), answer
+    state, _ = await bench.side.state(case.path, CANCELLED)
+    assert state == CANCELLED
 
 
 async def test_the_attributes_of_a_stanza_are_nobodys_word(bench: Bench) -> None:
