@@ -29,11 +29,25 @@ class TaskOwner:
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("task %s died", task.get_name(), exc_info=error)
 
+    def cancel(self) -> None:
+        """Cancel what still runs, without waiting; the calling task is left alone."""
+        current = _current()
+        for task in list(self._tasks):
+            if task is not current:
+                task.cancel()
+
     async def close(self) -> None:
         """Cancel what still runs and wait until it is gone; the calling task is left alone."""
-        current = asyncio.current_task()
+        current = _current()
+        self.cancel()
         pending = [task for task in self._tasks if task is not current]
-        for task in pending:
-            task.cancel()
         if pending:
             await asyncio.wait(pending)
+
+
+def _current() -> asyncio.Task[Any] | None:
+    """The calling task; a callback of the loop has none."""
+    try:
+        return asyncio.current_task()
+    except RuntimeError:  # no loop runs: the process is ending
+        return None

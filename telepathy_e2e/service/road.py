@@ -358,7 +358,7 @@ class Road:
             self._in_band.let_go()
         self._socks5.cancel()
         self._replacement.cancel()
-        self._account.tasks.start("road closes", self._tasks.close())
+        self._tasks.cancel()
 
 
 def _ignored(error: StanzaError | IqTimeout) -> None:
