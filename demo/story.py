@@ -233,6 +233,8 @@ class Demo:
             raise Failed("The file did not go through the tap: nothing is proven.")
         started = time.monotonic()
         found, sought = stretches_on_the_wire(file, recordings, STRETCHES)
+        if not sought:
+            raise Failed("The file is too short to be looked for: take a longer one.")
         longest = max(recordings, key=lambda path: path.stat().st_size)
         self._say(
             "server",
