@@ -131,6 +131,7 @@ def _label(label: str) -> str:
 def _check_u_label(label: str) -> None:
     if (
         label.isascii()
+        or label[2:4] == "--"  # RFC 5891 section 4.2.3.1
         or label.startswith("-")
         or label.endswith("-")
         or not all(

@@ -159,14 +159,10 @@ class StreamParser:
         before = self._fed - len(data)
         tail = data[self._last_end - before :]
         primer = self._primer()
-        # One ">" and at the very end: the closing tag of the last stanza, and nothing begun after.
-        if (
-            self._depth == 1
-            and self._last_end >= before
-            and tail.endswith(b">")
-            and tail.count(b">") == 1
-            and primer
-        ):
+        # Nothing begun after the last stanza: expat points after an empty element, and else at the
+        # closing tag, which has one ">" and that at its end.
+        closing = tail.startswith(b"</") and tail.find(b">") == len(tail) - 1
+        if self._depth == 1 and self._last_end >= before and primer and (closing or not tail):
             self._begin()
             self._fed = self._start = len(primer)
             self._parser.Parse(primer, False)

@@ -1,0 +1,211 @@
+"""The stream parser: same events however the bytes are cut, and bounds."""
+
+from __future__ import annotations
+
+from xml.etree.ElementTree import tostring
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from telepathy_e2e.errors import PeerError
+from telepathy_e2e.xmpp import parser as parser_module
+from telepathy_e2e.xmpp.parser import (
+    MAX_DEPTH,
+    MAX_ELEMENTS,
+    RENEW_AFTER,
+    Closed,
+    Event,
+    Opened,
+    Stanza,
+    StreamParser,
+)
+
+HEADER = (
+    b"<?xml version='1.0'?><stream:stream id='1' xmlns='jabber:client' "
+    b"xmlns:stream='http://etherx.jabber.org/streams' xmlns:x='urn:x'>"
+)
+STREAM = (
+    HEADER + b"<stream:features/> <iq type='get' id='a'><q xmlns='urn:q'>t\xc3\xa9xt &amp; "
+    b"<![CDATA[<more>]]><x:y/></q></iq>\n<presence/></stream:stream>"
+)
+
+
+def shown(events: list[Event]) -> list[bytes | str]:
+    result: list[bytes | str] = []
+    for event in events:
+        match event:
+            case Opened(header):
+                result.append(tostring(header))
+            case Stanza(element):
+                result.append(tostring(element))
+            case Closed():
+                result.append("closed")
+    return result
+
+
+def test_a_stream_is_its_header_its_stanzas_and_its_end() -> None:
+    events = StreamParser().feed(STREAM)
+    assert [type(each) for each in events] == [Opened, Stanza, Stanza, Stanza, Closed]
+    opened, features, iq = events[:3]
+    assert isinstance(opened, Opened)
+    assert opened.header.tag == "{http://etherx.jabber.org/streams}stream"
+    assert opened.header.get("id") == "1"
+    assert isinstance(features, Stanza)
+    assert features.element.tag == "{http://etherx.jabber.org/streams}features"
+    assert isinstance(iq, Stanza)
+    assert iq.element.tag == "{jabber:client}iq"
+    assert iq.element[0].text == "t\u00e9xt & <more>"
+    assert iq.element[0][0].tag == "{urn:x}y"
+
+
+@given(st.lists(st.integers(0, len(STREAM)), max_size=8).map(sorted))
+def test_it_does_not_matter_how_the_bytes_are_cut(cuts: list[int]) -> None:
+    parser = StreamParser()
+    events: list[Event] = []
+    for start, end in zip([0, *cuts], [*cuts, len(STREAM)], strict=True):
+        events += parser.feed(STREAM[start:end])
+    assert shown(events) == shown(StreamParser().feed(STREAM))
+
+
+@given(st.binary() | st.text("<>/='\"&;![]? ab:xmlns-").map(str.encode), st.booleans())
+def test_no_bytes_raise_anything_but_peer_error(data: bytes, in_stanza: bool) -> None:
+    parser = StreamParser()
+    parser.feed(HEADER + (b"<a>" if in_stanza else b""))
+    try:
+        parser.feed(data)
+    except PeerError:
+        return
+
+
+@pytest.mark.parametrize(
+    ("data", "condition"),
+    [
+        (b"<!DOCTYPE a [<!ENTITY b 'c'>]><a/>", "restricted-xml"),
+        (b"<!DOCTYPE a><a/>", "restricted-xml"),
+        (HEADER + b"<!-- c -->", "restricted-xml"),
+        (HEADER + b"<a><?php ?></a>", "restricted-xml"),
+        (HEADER + b"<a></b>", "not-well-formed"),
+        (HEADER + b"<a b='1' b='2'/>", "not-well-formed"),
+        (HEADER + b"<a>&undefined;</a>", "not-well-formed"),
+        (HEADER + b"<a>\xff</a>", "not-well-formed"),
+        (HEADER + b"<unbound:a/>", "not-well-formed"),
+        (HEADER + b"<a>\x00</a>", "not-well-formed"),
+        (HEADER + b"text", "invalid-xml"),
+    ],
+)
+def test_what_xmpp_does_not_allow_ends_the_stream(data: bytes, condition: str) -> None:
+    with pytest.raises(PeerError) as raised:
+        StreamParser().feed(data)
+    assert raised.value.condition == condition
+
+
+def test_the_encoding_is_utf_8_whatever_the_declaration_says() -> None:
+    parser = StreamParser()
+    parser.feed(HEADER.replace(b"'1.0'?", b"'1.0' encoding='iso-8859-1'?"))
+    with pytest.raises(PeerError):
+        parser.feed(b"<a>\xe9</a>")
+
+
+def sized(size: int) -> bytes:
+    """A stanza whose bytes up to its closing tag are ``size``."""
+    return b"<a>" + b"x" * (size - 3) + b"</a>"
+
+
+def pieces(parser: StreamParser, data: bytes, step: int) -> list[Event]:
+    """Feed data in pieces of ``step`` bytes."""
+    return [
+        event
+        for start in range(0, len(data), step)
+        for event in parser.feed(data[start : start + step])
+    ]
+
+
+@pytest.mark.parametrize("step", [7, 1000, 100_000])
+def test_a_stanza_may_be_as_large_as_the_bound_and_no_larger(step: int) -> None:
+    limit = 5000
+    assert len(pieces(StreamParser(limit), HEADER + sized(10) + sized(limit - 8), step)) == 3
+    with pytest.raises(PeerError) as raised:
+        pieces(StreamParser(limit), HEADER + sized(10) + sized(limit + 1), step)
+    assert raised.value.condition == "policy-violation"
+
+
+def test_many_stanzas_may_be_larger_than_the_bound_together() -> None:
+    parser = StreamParser(1000)
+    parser.feed(HEADER)
+    for _ in range(50):
+        assert len(parser.feed(sized(900) + b" ")) == 1
+
+
+def test_white_space_between_stanzas_counts_for_nothing() -> None:
+    parser = StreamParser(1000)
+    parser.feed(HEADER)
+    for _ in range(5000):
+        parser.feed(b" ")
+    assert len(parser.feed(sized(900))) == 1
+
+
+def test_a_tag_that_never_ends_is_too_large() -> None:
+    parser = StreamParser(1000)
+    parser.feed(HEADER + b"<a b='")
+    with pytest.raises(PeerError):
+        pieces(parser, b"x" * 10_000, 100)
+
+
+def test_a_header_that_never_ends_is_too_large() -> None:
+    parser = StreamParser(1000)
+    with pytest.raises(PeerError):
+        pieces(parser, b" " * 10_000, 100)
+
+
+def test_depth_has_a_bound() -> None:
+    inside = MAX_DEPTH - 1
+    StreamParser().feed(HEADER + b"<a>" * inside + b"</a>" * inside)
+    with pytest.raises(PeerError):
+        StreamParser().feed(HEADER + b"<a>" * (inside + 1))
+
+
+def test_the_number_of_elements_has_a_bound() -> None:
+    StreamParser().feed(HEADER + b"<a>" + b"<b/>" * (MAX_ELEMENTS - 1) + b"</a>")
+    with pytest.raises(PeerError):
+        StreamParser().feed(HEADER + b"<a>" + b"<b/>" * MAX_ELEMENTS + b"</a>")
+
+
+@pytest.mark.parametrize("cut", [0, 7, 500])
+def test_names_are_forgotten_and_the_stream_goes_on(cut: int) -> None:
+    """expat keeps every name it saw; a peer may send as many as it likes, over days."""
+    parser = StreamParser()
+    parser.feed(HEADER)
+    first = parser._parser
+    count = 0
+    for number in range(3 * RENEW_AFTER // 1000):
+        data = b"<iq a='>'><x:n%d>%s</x:n%d></iq>" % (number, b"x" * 1000, number)
+        half = len(data) - cut
+        for part in (data[:half], data[half:]):
+            for event in parser.feed(part):
+                assert isinstance(event, Stanza)
+                assert event.element[0].tag == f"{{urn:x}}n{number}"
+                count += 1
+    assert count == 3 * RENEW_AFTER // 1000
+    assert parser._parser is not first
+    assert len(parser._parser.intern) < 2 * RENEW_AFTER // 1000
+    assert [type(each) for each in parser.feed(b"</stream:stream>")] == [Closed]
+
+
+def test_names_are_not_forgotten_in_the_middle_of_something(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(parser_module, "RENEW_AFTER", 1)
+    for middle in (b"<a/><b c='>", b"<a/><b>", b"<a/> <", b"<a b='>'/><c"):
+        whole = (
+            middle
+            + {
+                b"<a/><b c='>": b"'/>",
+                b"<a/><b>": b"</b>",
+                b"<a/> <": b"b/>",
+                b"<a b='>'/><c": b"/>",
+            }[middle]
+        )
+        parser = StreamParser()
+        events = parser.feed(HEADER) + parser.feed(middle) + parser.feed(whole[len(middle) :])
+        assert len(events) == 3
