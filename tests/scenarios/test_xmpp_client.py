@@ -416,6 +416,66 @@ async def test_a_server_that_answers_is_kept(person: Make) -> None:
         assert alice.sees.ended == []
 
 
+RAW_MODULE = """
+-- Writes what it is sent, as it is, into the stream of whoever sent it.
+module:hook("iq-set/host/urn:test:raw:raw", function (event)
+    local raw = event.stanza.tags[1];
+    event.origin.conn:write(raw:get_text():rep(tonumber(raw.attr.times or "1")));
+    return true;
+end);
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "times"),
+    [
+        ("<message><body></message>", 1),
+        ("<!DOCTYPE a>", 1),
+        ("<!-- -->", 1),
+        ("<message><body>" + "x" * 1000, 5000),
+        ("<a>", 1000),
+        ("<message/><message a='", 1000),
+        ("<stream:error><conflict xmlns='urn:ietf:params:xml:ns:xmpp-streams'/></stream:error>", 1),
+        ("<success xmlns='urn:ietf:params:xml:ns:xmpp-sasl'/>", 1),
+        ("<proceed xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>", 1),
+    ],
+)
+async def test_a_server_that_sends_what_it_may_not_loses_us_and_no_more(
+    person: Make, tmp_path: Path, text: str, times: int
+) -> None:
+    (tmp_path / "mod_test_raw.lua").write_text(RAW_MODULE)
+    with server_with(modules=["test_raw"], module_directory=tmp_path) as server:
+        alice = person("alice", server)
+        await alice.client.connect()
+        raw = element("{urn:test:raw}raw", text)
+        raw.set("times", str(times))
+        with pytest.raises(Disconnected):
+            await alice.client.send_iq("example.test", raw)
+        assert len(alice.sees.ended) == 1
+        assert isinstance(alice.sees.ended[0], TelepathyError)
+        again = person("alice", server)
+        await again.client.connect()
+
+
+async def test_elements_that_no_standard_names_are_ignored(person: Make, tmp_path: Path) -> None:
+    (tmp_path / "mod_test_raw.lua").write_text(RAW_MODULE)
+    with server_with(modules=["test_raw"], module_directory=tmp_path) as server:
+        alice = person("alice", server)
+        await alice.client.connect()
+        for text in (
+            "<odd xmlns='urn:odd'/>",
+            "<presence from='@'/><presence/><message/><iq/>",
+            "<iq type='result' id='x' from='bob@example.test'/>",
+            "<iq type='get' id='x' from='@'><a/></iq>",
+            "<stream:features><bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'/></stream:features>",
+        ):
+            with pytest.raises(IqTimeout):
+                await alice.client.send_iq(
+                    "example.test", element("{urn:test:raw}raw", text), timeout=0.2
+                )
+        assert alice.sees.ended == []
+
+
 # -- questions and answers ------------------------------------------------------------------
 
 
