@@ -26,6 +26,11 @@ def own_identity(bare_jid: str) -> tuple[PrivateKey, bytes]:
     return identity.make_identity(bare_jid, now())
 
 
+def fresh_identity(bare_jid: str) -> tuple[PrivateKey, bytes]:
+    """Another identity of a JID."""
+    return identity.make_identity(bare_jid, now())
+
+
 def credentials(bare_jid: str) -> Credentials:
     """Right ones, with a fresh session key."""
     key, certificate = own_identity(bare_jid)
@@ -78,18 +83,12 @@ def identity_of(directory: Path, bare_jid: str) -> PrivateKey:
     raise AssertionError(f"no identity of {bare_jid} below {directory}")
 
 
-def certificate_for(key: PrivateKey, bare_jid: str) -> bytes:
-    """An identity certificate that binds this key to this JID."""
-    return identity_certificate(key, bare_jid)
-
-
 def identity_certificate(
     key: PrivateKey, *jids: str, path_length: int | None = 0, authority: bool = True
 ) -> bytes:
     """An identity certificate with these names."""
     start = now() - timedelta(days=1)
-    names = x509.SubjectAlternativeName([make_xmpp_addr(jid) for jid in jids])
-    certificate = (
+    builder = (
         x509.CertificateBuilder()
         .subject_name(identity.IDENTITY_SUBJECT)
         .issuer_name(identity.IDENTITY_SUBJECT)
@@ -102,7 +101,9 @@ def identity_certificate(
             critical=True,
         )
         .add_extension(identity._CERT_SIGN, critical=True)
-        .add_extension(names, critical=False)
-        .sign(key.reveal(), hashes.SHA256())
     )
+    if jids:
+        names = x509.SubjectAlternativeName([make_xmpp_addr(jid) for jid in jids])
+        builder = builder.add_extension(names, critical=False)
+    certificate = builder.sign(key.reveal(), hashes.SHA256())
     return certificate.public_bytes(Encoding.DER)
