@@ -9,7 +9,7 @@ import asyncio
 import logging
 import sys
 from collections.abc import Iterable, Mapping
-from types import MappingProxyType
+from types import MappingProxyType, ModuleType
 from typing import TYPE_CHECKING, Literal, Protocol
 from xml.etree.ElementTree import Element, SubElement
 
@@ -415,7 +415,15 @@ class Client:
 
 
 def _load_slixmpp() -> None:
-    """Import slixmpp without pygments: 3 MB to colour logs that we never write."""
+    """Import slixmpp without what it does not need here: 5 MB of the 35 that we may have.
+
+    It loads pygments to colour logs that we never write, and the packaging machinery (with e-mail
+    and zip files) to find out its own version.
+    """
+    if "slixmpp" not in sys.modules:
+        version = ModuleType("slixmpp.version")
+        vars(version).update(__version__="", __version_info__=())
+        sys.modules["slixmpp.version"] = version
     absent = "pygments" not in sys.modules
     if absent:
         sys.modules["pygments"] = None  # type: ignore[assignment]
