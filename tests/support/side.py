@@ -72,8 +72,8 @@ def plain(value: Any) -> Any:
         return plain(value.value)
     if isinstance(value, dict):
         return {plain(k): plain(v) for k, v in value.items()}
-    if isinstance(value, list):
-        return [plain(v) for v in value]
+    if isinstance(value, list | tuple):
+        return type(value)(plain(v) for v in value)
     return value
 
 
@@ -378,10 +378,15 @@ class Side:
             path, FILE_TRANSFER, "AcceptFile", "uuvt", 0, 0, Variant("u", 0), offset
         )
         reader, writer = await asyncio.open_unix_connection(bytes(address))
+        got = bytearray()
         try:
-            return await reader.read()
+            while block := await reader.read(1 << 18):
+                got += block
+        except ConnectionError:
+            pass  # a transfer that failed; its state says so
         finally:
             writer.close()
+        return bytes(got)
 
     @staticmethod
     async def _until(condition: Callable[[], bool]) -> None:
