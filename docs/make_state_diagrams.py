@@ -11,6 +11,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TypeVar
 
+from telepathy_e2e.jingle.stanzas import Action
 from telepathy_e2e.jingle.states import (
     MOVES,
     REFUSALS,
@@ -18,7 +19,6 @@ from telepathy_e2e.jingle.states import (
     State,
     TransportState,
 )
-from telepathy_e2e.jingle.stanzas import Action
 from telepathy_e2e.role import Role
 
 STATES = Path(__file__).parent / "states"
