@@ -148,8 +148,6 @@ class Engine:
         self._check()
         if not self.established or self._sent_close:
             raise NotAvailable("Nothing can be written to this connection now")
-        if not data:
-            return
         try:
             self._connection.sendall(data)
         except SSL.Error as error:
@@ -191,7 +189,7 @@ class Engine:
     @property
     def cut(self) -> bool:
         """The transport ended, all was read, and there was no close_notify."""
-        return self._eof and not self.peer_closed and self.established and self._unread == 0
+        return self._eof and not self.peer_closed and self._unread == 0
 
     def close(self) -> None:
         """Our close_notify; the other direction goes on (RFC 8446 section 6.1)."""
@@ -294,7 +292,6 @@ def _context(
     try:
         context.use_certificate(x509.load_der_x509_certificate(leaf))
         context.use_privatekey(key.reveal())
-        context.check_privatekey()
     except SSL.Error:
         raise ValueError("the leaf is not for this key") from None
 

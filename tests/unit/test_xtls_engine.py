@@ -123,6 +123,13 @@ def test_an_older_library_gets_the_groups_that_it_knows(monkeypatch: pytest.Monk
     assert connected()[Role.RESPONDER].key_exchange == "x25519"
 
 
+def test_a_library_that_hides_its_groups_keeps_its_own() -> None:
+    class Hidden:
+        """Has nothing below it."""
+
+    engine_module._set_groups(Hidden())  # type: ignore[arg-type]
+
+
 def test_a_key_share_is_sent_for_peers_without_the_hybrid_one() -> None:
     """So that they cost no further round trip: the server answers with its certificate at once."""
     raw = raw_for(Role.INITIATOR)
@@ -136,7 +143,7 @@ def test_a_key_share_is_sent_for_peers_without_the_hybrid_one() -> None:
 @pytest.mark.parametrize("role", BOTH)
 def test_tls_1_2_is_refused(role: Role) -> None:
     raw = raw_for(role, version=SSL.TLS1_2_VERSION)
-    with pytest.raises(SecurityError, match="TLS failed: .*(version|protocol)"):
+    with pytest.raises(SecurityError, match=r"TLS failed: .*(version|protocol)"):
         against(make(role), raw)
 
 
@@ -391,6 +398,9 @@ def test_before_the_handshake_there_is_no_payload_and_no_key() -> None:
             ours.export(b"EXPORTER-x", b"", 32)
         assert ours.read(10) == b""
         assert not ours.waiting()
+        assert not ours.established
+        assert (ours.peer_leaf, ours.protocol) == (b"", b"")
+        assert (ours.cipher_suite, ours.key_exchange) == ("", "")
         sent = ours.data_to_send()
         ours.close()
         assert ours.data_to_send() == b""
