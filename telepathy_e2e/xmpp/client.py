@@ -415,20 +415,20 @@ class Client:
 
 
 def _load_slixmpp() -> None:
-    """Import slixmpp without what it does not need here: 5 MB of the 35 that we may have.
+    """Import slixmpp without what it does not need here: 6 MB of the 35 that we may have.
 
-    It loads pygments to colour logs that we never write, and the packaging machinery (with e-mail
-    and zip files) to find out its own version.
+    It loads pygments to colour logs that we never write, the packaging machinery (with e-mail and
+    zip files) to find out its own version, and a resolver even where nothing is to be resolved.
     """
     if "slixmpp" not in sys.modules:
         version = ModuleType("slixmpp.version")
         vars(version).update(__version__="", __version_info__=())
         sys.modules["slixmpp.version"] = version
-    absent = "pygments" not in sys.modules
-    if absent:
-        sys.modules["pygments"] = None  # type: ignore[assignment]
+    absent = [name for name in ("pygments", "aiodns") if name not in sys.modules]
+    for name in absent:
+        sys.modules[name] = None  # type: ignore[assignment]
     try:
         import telepathy_e2e.xmpp.stream  # noqa: F401
     finally:
-        if absent:
-            del sys.modules["pygments"]
+        for name in absent:
+            del sys.modules[name]

@@ -7,9 +7,11 @@ import base64
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, ClassVar
 from xml.etree.ElementTree import Element
 
+import aiodns
 import pytest
 
 from telepathy_e2e.errors import (
@@ -76,13 +78,13 @@ class Witness:
 class Person:
     """A client and its witness."""
 
-    def __init__(self, server: Prosody, name: str, **settings: Any) -> None:
+    def __init__(self, on: Prosody, name: str, **settings: Any) -> None:
         given: dict[str, Any] = {
-            "account": server.jid(name),
-            "password": Password(server.password),
-            "server": server.host,
-            "port": server.port,
-            "ca_file": str(server.ca_file),
+            "account": on.jid(name),
+            "password": Password(on.password),
+            "server": on.host,
+            "port": on.port,
+            "ca_file": str(on.ca_file),
             "resource": "here",
         }
         self.sees = Witness()
@@ -98,8 +100,8 @@ async def person(prosody: Prosody) -> AsyncIterator[Make]:
     """Makes clients that are disconnected in the end."""
     made: list[Person] = []
 
-    def make(name: str, server: Prosody = prosody, **settings: Any) -> Person:
-        made.append(Person(server, name, **settings))
+    def make(name: str, on: Prosody = prosody, **settings: Any) -> Person:
+        made.append(Person(on, name, **settings))
         return made[-1]
 
     yield make
@@ -219,6 +221,40 @@ async def test_a_server_without_tls_is_used_if_the_user_says_so(person: Make) ->
 async def test_a_refused_port_is_told_as_such(person: Make) -> None:
     with pytest.raises(ConnectionRefused):
         await person("alice", port=free_ports(1)[0]).client.connect()
+
+
+class Names:
+    """In place of the name servers."""
+
+    answers: ClassVar[dict[str, list[tuple[int, str, int]]]] = {}
+
+    def __init__(self, **_: object) -> None: ...
+
+    async def query_dns(self, name: str, kind: str) -> SimpleNamespace:
+        assert kind == "SRV"
+        if name not in self.answers:
+            raise aiodns.error.DNSError(4, "not found")
+        data = [
+            SimpleNamespace(data=SimpleNamespace(priority=p, weight=1, target=t, port=n))
+            for p, t, n in self.answers[name]
+        ]
+        return SimpleNamespace(answer=data)
+
+    async def close(self) -> None: ...
+
+
+@pytest.mark.parametrize("direct", [False, True])
+async def test_dns_says_where_the_server_is_and_dead_addresses_are_passed_over(
+    person: Make, prosody: Prosody, monkeypatch: pytest.MonkeyPatch, direct: bool
+) -> None:
+    service = "_xmpps-client" if direct else "_xmpp-client"
+    port = prosody.tls_port if direct else prosody.port
+    answers = [(20, "localhost.", port), (10, "localhost.", free_ports(1)[0])]
+    monkeypatch.setattr(Names, "answers", {f"{service}._tcp.example.test": answers})
+    monkeypatch.setattr(aiodns, "DNSResolver", Names)
+    alice = person("alice", server="", port=0)
+    await alice.client.connect()
+    assert alice.client.jid == "alice@example.test/here"
 
 
 async def test_an_unreadable_authority_file_is_an_invalid_argument(
