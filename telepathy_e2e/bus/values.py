@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from enum import Enum
 from typing import Any, Final
 
@@ -31,8 +31,12 @@ WORDS: Final[Mapping[str, str]] = {
 
 
 def variant(signature: str, value: Any) -> Variant:
-    """A value with its type. Enumerations count as what they hold."""
-    return Variant(signature, value.value if isinstance(value, Enum) else value)
+    """A value with its type. Enumerations count as what they hold, and tuples as lists."""
+    if isinstance(value, Enum):
+        value = value.value
+    elif isinstance(value, tuple) and signature.startswith("a"):
+        value = list(value)
+    return Variant(signature, value)
 
 
 def fit(name: str, given: Variant, signature: str) -> Any:
@@ -62,8 +66,3 @@ def fit(name: str, given: Variant, signature: str) -> Any:
 def plain_dict(given: Mapping[str, Variant]) -> dict[str, Any]:
     """A dictionary without variants."""
     return {key: plain(value) for key, value in given.items()}
-
-
-def struct_list(rows: Iterable[Iterable[Any]]) -> list[list[Any]]:
-    """Rows as D-Bus structures."""
-    return [list(row) for row in rows]

@@ -181,6 +181,20 @@ class Bus:
             )
         )
 
+    async def give_up_name(self, name: str) -> None:
+        """Give a name back, and answer all that was sent to its owner until then.
+
+        Raises:
+            BusGone: no bus, no name.
+        """
+        try:
+            await self._bus.release_name(name)
+        except (OSError, EOFError, DBusFastError, AttributeError) as error:
+            raise BusGone("The session bus went away") from error
+        while self._calls:
+            self._answer(self._calls.popleft())
+        await asyncio.sleep(0)  # methods that are tasks have begun after this
+
     async def flush(self) -> None:
         """Wait until what was sent is with the bus, or the bus is gone."""
         if self._last is not None and not self._last.done():

@@ -1,0 +1,70 @@
+"""``telepathy-e2e``: the connection manager as a program."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import os
+import sys
+from collections.abc import Sequence
+
+PACKAGE = "telepathy_e2e"
+
+DESCRIPTION = """\
+A Telepathy connection manager that protects XMPP channels end to end. The session bus starts it
+when it is needed, and it leaves when no account has been connected for some seconds.
+"""
+EPILOGUE = """\
+TELEPATHY_E2E_DEBUG=all in the environment writes down everything that happens; a list such as
+"bus,xmpp" only what happens there. Passwords, keys and messages are never written down.
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the daemon; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="telepathy-e2e", description=DESCRIPTION, epilog=EPILOGUE)
+    parser.add_argument("--persist", action="store_true", help="stay when no account is connected")
+    parser.add_argument("--version", action="store_true", help="say which version this is")
+    options = parser.parse_args(arguments)
+    if options.version:
+        print(f"telepathy-e2e {_version()}")
+        return 0
+    configure_logging(os.environ.get("TELEPATHY_E2E_DEBUG", ""))
+
+    from telepathy_e2e import daemon
+
+    return asyncio.run(daemon.run(persist=options.persist))
+
+
+def configure_logging(debug: str) -> None:
+    """What goes to standard error.
+
+    Only our own packages are ever turned up: those that we use write down whole stanzas and
+    messages, passwords included.
+
+    Args:
+        debug: value of TELEPATHY_E2E_DEBUG.
+    """
+    logging.basicConfig(
+        level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+    words = [word.strip() for word in debug.split(",") if word.strip()]
+    ours = logging.getLogger(PACKAGE)
+    ours.setLevel(logging.DEBUG if "all" in words else logging.INFO)
+    for word in words:
+        if word != "all":
+            ours.getChild(word).setLevel(logging.DEBUG)
+
+
+def _version() -> str:
+    from importlib import metadata  # slow, and nothing else needs it
+
+    try:
+        return metadata.version("telepathy-e2e")
+    except metadata.PackageNotFoundError:
+        return "(not installed)"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

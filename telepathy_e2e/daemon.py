@@ -1,0 +1,155 @@
+"""The one place where the parts are introduced to each other, and the life of the whole.
+
+Whatever costs time or memory is imported with the first account, not at the start: the bus waits
+for the answer to its first call.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from telepathy_e2e.bus.identifiers import MANAGER_NAME
+from telepathy_e2e.bus.manager import Manager
+from telepathy_e2e.bus.objects import Objects
+from telepathy_e2e.bus.wire import Bus, BusGone
+from telepathy_e2e.tasks import TaskOwner
+
+if TYPE_CHECKING:
+    from telepathy_e2e.bus.channels.table import ChannelClass
+    from telepathy_e2e.service.connection import Connection
+
+log = logging.getLogger(__name__)
+
+# Seconds without any connection after which nobody seems to need us; telepathy-glib's value.
+IDLE_SECONDS: Final = 5.0
+
+# Seconds in which servers and contacts are told that we leave. A session manager that sent
+# SIGTERM waits about twice as long.
+GOODBYE_SECONDS: Final = 5.0
+
+OK, FAILED = 0, 1
+
+
+def data_directory(environment: Mapping[str, str]) -> Path:
+    """Where identities are kept (XDG Base Directory Specification)."""
+    home = environment.get("XDG_DATA_HOME", "")
+    # "all paths must be absolute": a relative one would put the keys wherever we were started.
+    base = Path(home) if os.path.isabs(home) else Path.home() / ".local" / "share"
+    return base / "telepathy-e2e"
+
+
+class Daemon:
+    """Runs until the bus goes, somebody sends SIGTERM or SIGINT, or nobody needs it.
+
+    Args:
+        persist: stay without connections too.
+        idle_seconds: see ``IDLE_SECONDS``.
+    """
+
+    def __init__(self, bus: Bus, *, persist: bool, idle_seconds: float = IDLE_SECONDS) -> None:
+        self._bus = bus
+        self._persist = persist
+        self._idle_seconds = idle_seconds
+        self._idle = asyncio.Event()
+        self._timer: asyncio.TimerHandle | None = None
+        self._stop = asyncio.Event()
+        self._tasks = TaskOwner("daemon")
+        self._identities = data_directory(os.environ) / "identities"
+        objects = Objects(bus)
+        self.manager = Manager(
+            bus,
+            objects,
+            make_connection=self._make_connection,
+            channel_classes=_channel_classes,
+            on_change=self._connections_changed,
+        )
+        self.manager.export()
+        bus.serve(objects)
+
+    def stop(self) -> None:
+        """End ``run``."""
+        self._stop.set()
+
+    async def run(self) -> int:
+        """Own the name, and serve; returns the exit code."""
+        try:
+            if not await self._bus.request_name(MANAGER_NAME):
+                log.error("another program is the connection manager %s already", MANAGER_NAME)
+                return FAILED
+            self._connections_changed()
+            await self._wait()
+        except BusGone:
+            log.info("the bus went away")
+        finally:
+            await self._leave()
+        return OK
+
+    async def _wait(self) -> None:
+        gone = self._tasks.start("bus", self._bus.wait_gone())
+        stopped = self._tasks.start("stop", self._stop.wait())
+        while True:
+            idle = self._tasks.start("idle", self._idle.wait())
+            await asyncio.wait({gone, stopped, idle}, return_when=asyncio.FIRST_COMPLETED)
+            if gone.done() or stopped.done() or await self._nobody_came():
+                return
+
+    async def _nobody_came(self) -> bool:
+        """Give the name back; True unless somebody asked for a connection at this very moment."""
+        await self._bus.give_up_name(MANAGER_NAME)
+        if not self.manager.busy:
+            return True
+        await self._bus.request_name(MANAGER_NAME)
+        return False
+
+    def _connections_changed(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._idle.clear()
+        if not self._persist and not self.manager.busy:
+            loop = asyncio.get_running_loop()
+            self._timer = loop.call_later(self._idle_seconds, self._idle.set)
+
+    async def _leave(self) -> None:
+        """End every session, so that nobody waits for us; but not for ever."""
+        self._persist = True  # no timer any more
+        self._connections_changed()
+        goodbyes = [
+            self._tasks.start("goodbye", each.disconnect()) for each in self.manager.connections
+        ]
+        if goodbyes:
+            await asyncio.wait(goodbyes, timeout=GOODBYE_SECONDS)
+        await self._bus.close()
+        await self._tasks.close()
+
+    def _make_connection(self, parameters: Mapping[str, Any], path: str) -> Connection:
+        from telepathy_e2e.service.connection import Connection
+        from telepathy_e2e.trust.identities import FileIdentities
+
+        return Connection(parameters, object_path=path, identities=FileIdentities(self._identities))
+
+
+def _channel_classes() -> list[ChannelClass]:
+    from telepathy_e2e.service.capabilities import channel_classes
+
+    return channel_classes()
+
+
+async def run(*, persist: bool) -> int:
+    """The whole program on the session bus; returns the exit code."""
+    try:
+        bus = await Bus.connect()
+    except BusGone as error:
+        log.error("%s", error)
+        return FAILED
+    daemon = Daemon(bus, persist=persist)
+    loop = asyncio.get_running_loop()
+    for each in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(each, daemon.stop)
+    return await daemon.run()

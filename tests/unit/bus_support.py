@@ -1,0 +1,439 @@
+"""A service layer that only keeps what it is told, and what is needed to show it on a bus."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from dbus_fast import Message
+
+from telepathy_e2e.bus.channels.table import ChannelClass
+from telepathy_e2e.bus.identifiers import MANAGER_NAME, MANAGER_PATH
+from telepathy_e2e.bus.manager import Manager
+from telepathy_e2e.bus.objects import Objects
+from telepathy_e2e.bus.wire import Bus, Variant
+from telepathy_e2e.errors import InvalidArgument, NotAvailable, TelepathyError
+from telepathy_e2e.service import names
+from telepathy_e2e.service.certificate import TLSCertificate
+from telepathy_e2e.service.channel import Channel
+from telepathy_e2e.service.events import (
+    Changed,
+    ChannelOpened,
+    ConnectionEvent,
+    Emitter,
+    Finished,
+    StatusChanged,
+    URIDefined,
+)
+from telepathy_e2e.service.handles import Handles
+from tests.support.bus import PROPERTIES, PrivateBus, RawClient, available, client_of
+
+FT = names.FILE_TRANSFER
+CONN = names.CONNECTION
+
+CLASSES: list[ChannelClass] = [
+    (
+        {names.CHANNEL + ".ChannelType": FT, names.CHANNEL + ".TargetHandleType": 1},
+        [names.CHANNEL + ".TargetID", FT + ".Filename", names.SECURABLE + ".Encrypted"],
+    )
+]
+
+FINGERPRINTS = {"sha-256": "AB:CD"}
+
+
+class FakeTransfer(Channel):
+    channel_type = FT
+    interfaces = (names.SECURABLE, names.END_TO_END_SECURITY)
+
+    def __init__(self, owner: FakeConnection, path: str, request: Mapping[str, Any]) -> None:
+        super().__init__(
+            owner,
+            path,
+            target_handle=owner.handles.ensure("bob@example.test"),
+            target_id="bob@example.test",
+            requested=True,
+            initiator_handle=owner.self_handle,
+            initiator_id=owner.self_id,
+        )
+        self.request = dict(request)
+        self.state = 1
+        self.content_type = "text/plain"
+        self.filename = str(request.get(FT + ".Filename", "file"))
+        self.size = 2**64 - 1
+        self.content_hash_type = 0
+        self.content_hash = ""
+        self.description = ""
+        self.date = -1
+        self.available_socket_types = {0: [0], 2: [0, 1]}
+        self.transferred_bytes = 0
+        self.initial_offset = 0
+        self.uri = ""
+        self.file_collection = ""
+        self.encrypted = self.verified = False
+        self.protocol = self.cipher_suite = self.key_exchange = self.verified_by = ""
+        self.peer_fingerprints: dict[str, str] = {}
+        self.own_fingerprints: dict[str, str] = {}
+        self.require_encrypted = self.require_verified = False
+        self.replaces = "/"
+        self.verification_channel = "/"
+        self.error = self.error_message = ""
+        self.calls: list[tuple[Any, ...]] = []
+        self.address: object = b"/run/socket"
+
+    def immutable_properties(self) -> dict[str, object]:
+        shown = super().immutable_properties()
+        for key in ("ContentType", "Filename", "Description", "ContentHash"):
+            shown[f"{FT}.{key}"] = ""
+        shown |= {
+            FT + ".ContentType": self.content_type,
+            FT + ".Filename": self.filename,
+            FT + ".Size": self.size,
+            FT + ".ContentHashType": self.content_hash_type,
+            FT + ".Date": self.date,
+            FT + ".AvailableSocketTypes": self.available_socket_types,
+            names.END_TO_END_SECURITY + ".RequireEncrypted": self.require_encrypted,
+            names.END_TO_END_SECURITY + ".RequireVerified": self.require_verified,
+            names.END_TO_END_SECURITY + ".Replaces": self.replaces,
+        }
+        return shown
+
+    async def accept_file(
+        self, address_type: int, access_control: int, parameter: object, offset: int
+    ) -> object:
+        self.calls.append((address_type, access_control, parameter, offset))
+        return self.address
+
+    async def provide_file(
+        self, address_type: int, access_control: int, parameter: object
+    ) -> object:
+        self.calls.append((address_type, access_control, parameter))
+        return self.address
+
+    def set_uri(self, uri: str) -> None:
+        if not uri:
+            raise InvalidArgument("Not a URI")
+        self.uri = uri
+        self.events.emit(URIDefined(uri))
+
+    def verify(self) -> str:
+        if not self.encrypted:
+            raise NotAvailable("In the clear")
+        return self.verification_channel
+
+
+class FakeQuestion(Channel):
+    channel_type = names.PEER_VERIFICATION
+
+    def __init__(
+        self, owner: FakeConnection, path: str, payload: str, *, clear: bool = False
+    ) -> None:
+        super().__init__(
+            owner,
+            path,
+            target_handle=owner.handles.ensure("bob@example.test"),
+            target_id="bob@example.test",
+            requested=False,
+            initiator_handle=owner.self_handle,
+            initiator_id=owner.self_id,
+        )
+        self.payload_channel = payload
+        self.certificate: TLSCertificate | None = None
+        if not clear:
+            self.certificate = TLSCertificate(
+                path + "/PeerCertificate", [b"leaf", b"identity"], self._vouch, self.reject
+            )
+        self.peer_certificate = self.certificate.object_path if self.certificate else "/"
+        self.peer_fingerprints = dict(FINGERPRINTS)
+        self.own_fingerprints = dict(FINGERPRINTS)
+        self.methods = ["fingerprint", "sas"]
+        self.attestations = [["openpgp", "signed by Carol", b"\x01\x02"]]
+        self.reason = "continuity"
+        self.state = "pending"
+        self.short_authentication_string = ""
+        self.calls: list[tuple[Any, ...]] = []
+
+    def immutable_properties(self) -> dict[str, object]:
+        shown = super().immutable_properties()
+        prefix = names.PEER_VERIFICATION + "."
+        shown |= {
+            prefix + "PayloadChannel": self.payload_channel,
+            prefix + "PeerCertificate": self.peer_certificate,
+            prefix + "PeerFingerprints": self.peer_fingerprints,
+            prefix + "OwnFingerprints": self.own_fingerprints,
+            prefix + "Methods": self.methods,
+            prefix + "Attestations": self.attestations,
+            prefix + "Reason": self.reason,
+        }
+        return shown
+
+    def start_sas(self) -> None:
+        self.calls.append(("start_sas",))
+
+    def confirm_sas(self, match: bool) -> None:
+        self.calls.append(("confirm_sas", match))
+
+    def start_password(self, secret: str) -> None:
+        self.calls.append(("start_password", secret))
+
+    def accept(self, method: str) -> None:
+        self._answer("verified", method)
+
+    def _vouch(self) -> None:
+        self.accept("fingerprint")
+
+    def proceed_unverified(self) -> None:
+        self._answer("unverified", "")
+
+    def reject(self, text: str) -> None:
+        self.calls.append(("reject", text))
+        self._answer("rejected", "")
+
+    def _answer(self, state: str, method: str) -> None:
+        if self.state in ("verified", "rejected"):
+            raise NotAvailable("Answered already")
+        self.state = state
+        self.events.emit(Changed(names.PEER_VERIFICATION, ("State",)))
+        if self.certificate is not None and state != "unverified":
+            self.certificate.answered(state == "verified")
+        self.events.emit(Finished(state, method))
+        if state != "unverified":
+            self._gone()
+
+
+class FakeCertificateRequest(Channel):
+    channel_type = names.CERTIFICATE_REQUEST
+
+    def __init__(self, owner: FakeConnection, path: str, payload: str) -> None:
+        super().__init__(
+            owner,
+            path,
+            target_handle=owner.handles.ensure("bob@example.test"),
+            target_id="bob@example.test",
+            requested=False,
+            initiator_handle=owner.self_handle,
+            initiator_id=owner.self_id,
+        )
+        self.payload_channel = payload
+        self.signing_request = b"\x30\x00"
+        self.calls: list[object] = []
+
+    def immutable_properties(self) -> dict[str, object]:
+        shown = super().immutable_properties()
+        shown[names.CERTIFICATE_REQUEST + ".PayloadChannel"] = self.payload_channel
+        shown[names.CERTIFICATE_REQUEST + ".SigningRequest"] = self.signing_request
+        return shown
+
+    async def provide(self, certificates: Sequence[bytes]) -> None:
+        if len(certificates) != 2:
+            raise InvalidArgument("Two")
+        self.calls.append(list(certificates))
+        self._gone()
+
+    def use_own(self) -> None:
+        self.calls.append("own")
+        self._gone()
+
+
+class FakeConnection:
+    """Follows ``service.connection.Connection``."""
+
+    def __init__(self, parameters: Mapping[str, Any], object_path: str) -> None:
+        self.parameters = dict(parameters)
+        self.object_path = object_path
+        self.events: Emitter[ConnectionEvent] = Emitter()
+        self.handles = Handles()
+        self.self_id = str(parameters["account"])
+        self.self_handle = self.handles.ensure(self.self_id)
+        self.status = 2
+        self.statuses = {"available": (2, True, True), "offline": (1, False, True)}
+        self.channels: dict[str, Channel] = {}
+        self.requests: list[dict[str, Any]] = []
+        self.capabilities: list[Any] = []
+        self.presences: list[tuple[str, str]] = []
+        self.failure: TelepathyError | None = None
+        self._count = 0
+
+    def connect(self) -> None:
+        self.set_status(1, 1)
+
+    def set_status(self, status: int, reason: int, error: TelepathyError | None = None) -> None:
+        self.status = status
+        self.events.emit(StatusChanged(status, reason, error))
+
+    async def disconnect(self) -> None:
+        for channel in list(self.channels.values()):
+            channel.close()
+        self.set_status(2, 1)
+
+    def requestable_channel_classes(self) -> list[ChannelClass]:
+        return CLASSES
+
+    def next_path(self) -> str:
+        self._count += 1
+        return f"{self.object_path}/Channel{self._count}"
+
+    def create_channel(self, request: Mapping[str, Any]) -> Channel:
+        if self.failure is not None:
+            raise self.failure
+        self.requests.append(dict(request))
+        channel = FakeTransfer(self, self.next_path(), request)
+        self.channels[channel.object_path] = channel
+        return channel
+
+    def ensure_channel(self, request: Mapping[str, Any]) -> tuple[bool, Channel]:
+        for channel in self.channels.values():
+            if isinstance(channel, FakeTransfer):
+                return False, channel
+        return True, self.create_channel(request)
+
+    def open(self, channel: Channel) -> None:
+        self.channels[channel.object_path] = channel
+        self.events.emit(ChannelOpened(channel))
+
+    def channel_closed(self, channel: Channel) -> None:
+        self.channels.pop(channel.object_path, None)
+
+    def update_capabilities(
+        self, clients: Iterable[tuple[str, Sequence[Mapping[str, object]], Sequence[str]]]
+    ) -> None:
+        self.capabilities += list(clients)
+
+    def contact_capabilities(self, handle: int) -> list[ChannelClass]:
+        self.handles.inspect(handle)
+        return CLASSES
+
+    def set_presence(self, status: str, message: str) -> None:
+        if status not in self.statuses:
+            raise InvalidArgument("No such status")
+        self.presences.append((status, message))
+
+    def presence(self, handle: int) -> tuple[int, str, str]:
+        self.handles.inspect(handle)
+        return (2, "available", "here")
+
+    async def contact_by_id(self, identifier: str) -> int:
+        return self.handles.ensure(identifier)
+
+
+class Served:
+    """A manager on a private bus, with a client."""
+
+    def __init__(self, bus: Bus, client: RawClient, address: str) -> None:
+        self.bus = bus
+        self.client = client
+        self.address = address
+        self.made: list[FakeConnection] = []
+        self.changes = 0
+        self.failure: Exception | None = None
+        self.objects = Objects(bus)
+        self.manager = Manager(
+            bus,
+            self.objects,
+            make_connection=self._make,
+            channel_classes=lambda: CLASSES,
+            on_change=self._changed,
+        )
+        self.manager.export()
+        bus.serve(self.objects)
+        self.bus_name = ""
+        self.path = ""
+
+    def _make(self, parameters: Mapping[str, Any], path: str) -> FakeConnection:
+        if self.failure is not None:
+            raise self.failure
+        self.made.append(FakeConnection(parameters, path))
+        return self.made[-1]
+
+    def _changed(self) -> None:
+        self.changes += 1
+
+    @property
+    def connection(self) -> FakeConnection:
+        return self.made[-1]
+
+    async def request(self, **parameters: Variant) -> Message:
+        given = {"account": Variant("s", "alice@example.test")}
+        given.update({key.replace("_", "-"): value for key, value in parameters.items()})
+        reply = await self.client.call(
+            MANAGER_NAME,
+            MANAGER_PATH,
+            names.TP + "ConnectionManager",
+            "RequestConnection",
+            "sa{sv}",
+            "jabber",
+            given,
+        )
+        if len(reply.body) == 2:
+            self.bus_name, self.path = reply.body
+        return reply
+
+    async def connected(self) -> FakeConnection:
+        """A connection that is up."""
+        await self.request(password=Variant("s", "open sesame"))
+        self.connection.set_status(1, 1)
+        self.connection.set_status(0, 1)
+        return self.connection
+
+    async def get_all(self, path: str, interface: str) -> dict[str, Variant]:
+        return dict(
+            await self.client.value(self.bus_name, path, PROPERTIES, "GetAll", "s", interface)
+        )
+
+    async def get_properties(self, interface: str) -> dict[str, Variant]:
+        """Of the protocol's object."""
+        target = (MANAGER_NAME, MANAGER_PATH + "/jabber", PROPERTIES)
+        return dict(await self.client.value(*target, "GetAll", "s", interface))
+
+    async def create(self, **more: Variant) -> Message:
+        request = {
+            names.CHANNEL + ".ChannelType": Variant("s", FT),
+            names.CHANNEL + ".TargetHandleType": Variant("u", 1),
+            names.CHANNEL + ".TargetID": Variant("s", "bob@example.test"),
+            FT + ".Filename": Variant("s", "notes.txt"),
+            **more,
+        }
+        return await self.client.call(
+            self.bus_name, self.path, names.REQUESTS, "CreateChannel", "a{sv}", request
+        )
+
+    async def settle(self) -> None:
+        """Wait until the client has seen all that was sent so far."""
+        await self.client.value(self.bus.unique_name, "/", "org.freedesktop.DBus.Peer", "Ping")
+
+    def told(self) -> list[tuple[str, list[Any]]]:
+        """Members and arguments of the signals that came from us, in order."""
+        return [
+            (str(m.member), list(m.body))
+            for m in self.client.log
+            if m.sender == self.bus.unique_name and m.message_type.name == "SIGNAL"
+        ]
+
+
+@asynccontextmanager
+async def serving(private: PrivateBus) -> AsyncIterator[Served]:
+    bus = await Bus.connect(private.address)
+    async with client_of(private) as client:
+        served = Served(bus, client, private.address)
+        assert await bus.request_name(MANAGER_NAME)
+        yield served
+    await bus.close()
+
+
+def fixture() -> Any:
+    """The fixture ``served``: a manager on a bus of its own."""
+
+    @pytest_asyncio.fixture
+    async def served() -> AsyncIterator[Served]:
+        if not available():
+            pytest.skip("dbus-daemon is not installed")
+        private = PrivateBus.start()
+        try:
+            async with serving(private) as found:
+                yield found
+        finally:
+            private.stop()
+
+    return served
