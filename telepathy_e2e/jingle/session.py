@@ -75,6 +75,8 @@ class Session:
         self._content: Content | None = None
         self._transport_tag = ""
         self._replacement: Element | None = None
+        # Own offers of a transport that the peer's has overruled, and whose refusal is to come.
+        self._overruled = 0
 
     def __repr__(self) -> str:
         return f"<Session {self.role} {self._state}>"
@@ -183,7 +185,9 @@ class Session:
         still waits in its own: ``terminate`` tells it.
         """
         self._state = REFUSALS.get((self._state, action), self._state)
-        if action is Action.TRANSPORT_REPLACE and self._transport_state is _offered_by(self.role):
+        if action is Action.TRANSPORT_REPLACE and self._overruled:
+            self._overruled -= 1  # not the offer that may be open by now
+        elif action is Action.TRANSPORT_REPLACE and self._transport_state is _offered_by(self.role):
             self._transport_state, self._replacement = TransportState.AGREED, None
 
     # -- the peer's -------------------------------------------------------------------------
@@ -291,6 +295,7 @@ class Session:
         if transport is None:
             raise PeerError("no transport")
         if jingle.action is Action.TRANSPORT_REPLACE:
+            self._overruled += self._transport_state is _offered_by(self.role)
             self._transport_state, self._replacement = after, transport
             return [TransportReplaceOffered(transport)]
         if transport.tag != _tag_of(self._replacement):
