@@ -21,7 +21,6 @@ from telepathy_e2e.xtls import exporter
 from telepathy_e2e.xtls.encoding import to_xml
 from telepathy_e2e.xtls.events import Event, SendSealed
 from telepathy_e2e.xtls.hello import (
-    HELLO,
     VERSION,
     Attestation,
     Hello,
@@ -189,8 +188,6 @@ class Conversation:
         """The same for one that was kept. Raises: as ``receive``."""
         try:
             element = self._opener.open(message)
-            if element.tag == HELLO:
-                raise PeerError("a second hello")
             self._tell(self.people().receive(element, now))
         except PeerError as error:
             self.disturbed(str(error), now)

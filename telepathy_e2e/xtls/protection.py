@@ -133,7 +133,7 @@ class Protection:
         self._state = _State.IDLE
         self._engine: Engine | None = None
         self._wall: datetime | None = None
-        self._now = 0.0
+        self._now = 0.0  # when bytes came last
         self._deadline: float | None = None
         self._early: list[SealedMessage] = []
         self._conversation: Conversation | None = None
@@ -183,7 +183,6 @@ class Protection:
 
     def receive_eof(self, now: float) -> None:
         """The transport ended; may be called again."""
-        self._now = now
         if self._state is _State.FAILED:
             return
         engine = self._started()
@@ -203,7 +202,6 @@ class Protection:
             PeerError: answer the stanza with it. Before both hellos are right that is a failure
                 instead, told by ``Failed``.
         """
-        self._now = now
         if self._state is _State.FAILED:
             raise PeerError("a sealed message after the protection failed")
         if self._state is _State.PROTECTED:
@@ -225,7 +223,6 @@ class Protection:
 
     def sealed_refused(self, now: float) -> None:
         """The peer answered one of ours with an error: it has not acted on it."""
-        self._now = now
         if self._state is not _State.PROTECTED:
             self._fail("the hello was refused")
         elif self._conversation is not None:
@@ -247,7 +244,6 @@ class Protection:
 
     def tick(self, now: float) -> None:
         """Time has passed; does nothing before the deadline."""
-        self._now = now
         if self._state is _State.PROTECTED and self._conversation is not None:
             self._conversation.tick(now)
         elif self._deadline is not None and now >= self._deadline:
@@ -319,7 +315,6 @@ class Protection:
         Raises:
             NotAvailable: not now, or not with this peer; the text is for the user.
         """
-        self._now = now
         self._people().start_sas(now)
 
     def confirm_sas(self, match: bool, now: float) -> None:
@@ -328,7 +323,6 @@ class Protection:
         Raises:
             NotAvailable: there is nothing to confirm.
         """
-        self._now = now
         self._people().confirm_sas(match, now)
 
     def tell_verdict(self, value: str, method: str) -> None:

@@ -188,6 +188,8 @@ def test_the_peers_leaf_is_judged_while_the_handshake_runs(role: Role) -> None:
         against(ours, raw)
     assert seen == [CREDENTIALS[role.other].leaf]
     assert not ours.established
+    with pytest.raises(SecurityError, match="not this one"):
+        ours.receive(b"\x16")
     # The peer is told.
     raw.give(ours.data_to_send())
     raw.step()
@@ -221,6 +223,15 @@ def test_the_servers_other_certificates_are_seen_inside_the_handshake() -> None:
         raw.give(ours.data_to_send())
         raw.step()
         assert raw.error is not None
+
+
+def test_a_client_that_shows_its_identity_too_gets_an_alert() -> None:
+    ours = make(Role.RESPONDER)
+    raw = raw_for(Role.RESPONDER, extra=[PEOPLE[Role.INITIATOR].certificate])
+    with pytest.raises(SecurityError, match="more than one certificate"):
+        against(ours, raw)
+    raw.give(ours.data_to_send())
+    assert isinstance(raw.received(), SSL.Error)
 
 
 def test_we_show_one_certificate() -> None:
@@ -538,6 +549,22 @@ def test_a_changed_byte_is_a_failure_and_the_first_error_is_final(role: Role) ->
     ends[role].receive(theirs.data_to_send())
     with pytest.raises(SecurityError):
         ends[role].read(100)
+
+
+@pytest.mark.parametrize("call", ["sendall", "shutdown"])
+def test_a_failure_of_writing_or_closing_is_final(
+    call: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise SSL.Error([("lib", "", "broken")])
+
+    ours = connected()[Role.INITIATOR]
+    monkeypatch.setattr(SSL.Connection, call, broken)
+    with pytest.raises(SecurityError, match="broken"):
+        ours.write(b"x") if call == "sendall" else ours.close()
+    monkeypatch.undo()
+    with pytest.raises(SecurityError, match="broken"):
+        ours.write(b"x")
 
 
 def test_errors_hold_openssls_words_and_not_the_peers() -> None:
