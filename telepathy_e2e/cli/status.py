@@ -12,6 +12,9 @@ from telepathy_e2e.cli.output import Output
 from telepathy_e2e.cli.views import ChannelView, ConnectionView, connections, same_account
 from telepathy_e2e.cli.words import Protection, fingerprint_lines, printable, size_text
 
+# Who has more contacts than this needs a contact list.
+MAX_HANDLE = 513
+
 STYLES = {"none": "bold red", "encrypted": "yellow", "verified": "bold green"}
 
 
@@ -61,20 +64,12 @@ async def _contacts(connection: ConnectionView) -> list[tuple[str, dict[str, Any
             names.CONTACT_LIST, "GetContactListAttributes", "asb", wanted, False
         )
     except BusError:
-        # No roster (yet): those whom a channel names are known all the same.
-        handles = {
-            int(channel.get(names.CHANNEL, "TargetHandle", 0))
-            for channel in connection.channels.values()
-            if channel.get(names.CHANNEL, "TargetHandleType") == names.HANDLE_TYPE_CONTACT
-        }
+        # No contact list (yet). Handles are numbers from 1 up, and the daemon leaves those out
+        # that it does not know: what is left is who has been seen so far.
+        handles = [n for n in range(1, MAX_HANDLE) if n != connection.values.get("SelfHandle")]
         try:
             (by_handle,) = await connection.call(
-                names.CONTACTS,
-                "GetContactAttributes",
-                "auasb",
-                sorted(handles - {0}),
-                wanted,
-                False,
+                names.CONTACTS, "GetContactAttributes", "auasb", handles, wanted, False
             )
         except BusError:
             return []

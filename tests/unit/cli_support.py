@@ -341,7 +341,7 @@ class FakeCM:
             case ["GetContactListAttributes", *_]:
                 raise FakeError("org.freedesktop.DBus.Error.UnknownMethod")
             case ["GetContactAttributes", handles, *_]:
-                return "a{ua{sv}}", [{handle: self.contact() for handle in handles}]
+                return "a{ua{sv}}", [{handle: self.contact() for handle in handles if handle == 2}]
         return "", []
 
     @staticmethod
