@@ -27,7 +27,7 @@ from telepathy_e2e.errors import (
     TelepathyError,
 )
 from telepathy_e2e.jingle.stanzas import Content
-from telepathy_e2e.net.streams import Stream
+from telepathy_e2e.net.streams import Stream, StreamBroken
 from telepathy_e2e.role import Role
 from telepathy_e2e.service.account import Account
 from telepathy_e2e.service.capabilities import XTLS_FEATURE
@@ -244,19 +244,25 @@ class Security:
         reader = self._account.tasks.start("handshake", self._read(stream))
         try:
             await asyncio.wait({reader, wanted}, return_when=asyncio.FIRST_COMPLETED)
-            if not wanted.done():
-                await reader  # raises what broke the road, or ends because payload waits
+            if not wanted.done() and (broken := await reader) is not None:
+                raise broken
             await wanted
         finally:
             reader.cancel()
             await asyncio.wait({reader})
         self._check()
 
-    async def _read(self, stream: SecureStream) -> None:
+    async def _read(self, stream: SecureStream) -> StreamBroken | SecurityFailed | None:
+        """Until payload waits, or the end; what broke it is returned, since nobody may be left to
+        whom it could be raised: the transfer ends first when the peer ends the session."""
         machine = self._protection
-        while machine is not None and not machine.payload_waits and not machine.peer_closed:
-            if not await stream.advance():
-                return
+        try:
+            while machine is not None and not machine.payload_waits and not machine.peer_closed:
+                if not await stream.advance():
+                    return None
+        except (StreamBroken, SecurityFailed) as error:
+            return error
+        return None
 
     # -- ``secure_stream.Machine`` ----------------------------------------------------------
 

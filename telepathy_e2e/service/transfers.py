@@ -507,7 +507,11 @@ class FileTransfer(ProtectedChannel):
     def _accepted(self, content: Content) -> None:
         # stanza.js answers without a description: then it takes the file as it was offered.
         described = content.description is not None
-        answer = files.parse(content.description) if described else FileOffer()
+        try:
+            answer = files.parse(content.description) if described else FileOffer()
+        except PeerError as error:
+            self._fail(error)
+            raise
         try:
             self.security.answered(content)
         except PeerError as error:
@@ -523,15 +527,20 @@ class FileTransfer(ProtectedChannel):
                 )
             )
             return
-        if self._road is not None:
-            self._road.answered(content.transport)
+        try:
+            if self._road is not None:
+                self._road.answered(content.transport)
+        except PeerError as error:
+            # The session counts as accepted, and no second accept is heard.
+            self._fail(error)
+            raise
         self._answer.set_result(answer)
 
     def _terminated(self, condition: str) -> None:
         if condition == "success":
             if self.requested and self.state == OPEN:
                 self._confirm()
-            elif self.requested:
+            elif self.requested or self.state == PENDING:
                 self._end(TransferFailed(REMOTE_ERROR, Terminated("Ended too early"), None))
             # A sender may end the session while its last bytes are on the way: read on.
             return
