@@ -234,6 +234,7 @@ class Socks5Negotiation:
         self._lists = max(0, self._lists - 1)
         if self._lists or self._our_choice is not None:
             return []
+        self._untried.clear()
         return self._choose(None)
 
     def activated(self) -> list[Event]:
