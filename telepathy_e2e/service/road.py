@@ -264,6 +264,8 @@ class Road:
                     self._tasks.start("try", self._try(negotiation, candidates))
                 case s5b.GiveUp(candidates):
                     self._hopeless.update(each.cid for each in candidates)
+                case s5b.SendTransportInfo() if self._link.ended:
+                    pass  # a sender that is done may have ended the session already
                 case s5b.SendTransportInfo(transport):
                     self._link.post(self._link.session.transport_info(transport), _ignored)
                 case s5b.Use(candidate, theirs):
