@@ -418,8 +418,7 @@ class Protection:
         return self._engine
 
     def _emit(self, event: Event) -> None:
-        if self._state is not _State.FAILED:
-            self._events.append(event)
+        self._events.append(event)
 
     def _try(self, step: Callable[[], object]) -> bool:
         """Do something that may fail the protection; whether it did not."""
