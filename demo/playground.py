@@ -51,7 +51,7 @@ def main(command: list[str]) -> int:
         asyncio.run(desktop.start())
         if not command:
             print(WELCOME)
-            command = [os.environ.get("SHELL", "/bin/sh")]
+            command = [shutil.which("bash") or "/bin/sh"]
         return subprocess.run(command, env=variables(server, desktop), check=False).returncode
     finally:
         asyncio.run(desktop.stop())

@@ -241,7 +241,7 @@ class _Receiver:
             raise
         self._output.say("accepted", "Accepted; waiting for the data …", channel=channel.path)
         await reach(channel, names.OPEN)
-        reporter.tell(even_none=True)
+        await reporter.tell(even_none=True)
         self._guard.check(channel)
         # What the sender agreed to, which may be less than what was asked for.
         offset = int(channel.get(FT, "InitialOffset") or 0)

@@ -143,7 +143,7 @@ async def _transfer(
     await reach(channel, names.ACCEPTED)
     output.say("accepted", f"{printable(channel.target)} accepted.", channel=channel.path)
     await reach(channel, names.OPEN)
-    reporter.tell(even_none=True)
+    await reporter.tell(even_none=True)
     # The daemon keeps the demand; that no byte even reaches it otherwise is one more line.
     guard.check(channel)
     offset = int(channel.get(FT, "InitialOffset") or 0)

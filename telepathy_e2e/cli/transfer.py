@@ -144,8 +144,10 @@ class Reporter:
         self._output = output
         self._said: str | None = None
 
-    def tell(self, *, even_none: bool) -> None:
+    async def tell(self, *, even_none: bool) -> None:
         """Say it if it is news; ``even_none`` also says that there is no protection."""
+        # "Encrypted" and how it is encrypted come in two signals: read the whole picture.
+        await self._channel.read(names.SECURITY)
         protection = Protection(self._channel)
         level = protection.level
         if level == self._said or (level == "none" and not even_none):
@@ -164,8 +166,8 @@ class Reporter:
     async def follow(self) -> None:
         """Tell every change until cancelled."""
         while True:
-            self.tell(even_none=False)
             level = Protection(self._channel).level
+            await self.tell(even_none=False)
             await self._channel.wait(_differs(self._channel, level))
 
 

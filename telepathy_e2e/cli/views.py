@@ -98,6 +98,14 @@ class ChannelView(View):
                     self.values[interface, name] = value
         self._touch()
 
+    async def read(self, interface: str) -> None:
+        """Read the properties of one interface again; a channel that is gone keeps the old ones."""
+        try:
+            values = await self.connection.bus.get_all(self.connection.name, self.path, interface)
+        except BusError:
+            return
+        self.values.update({(interface, name): value for name, value in values.items()})
+
     async def call(self, interface: str, member: str, signature: str = "", *body: object) -> Any:
         """Call a method of the channel; its first result or None."""
         reply = await self.connection.bus.call(

@@ -218,8 +218,8 @@ async def test_one_no_ends_it_on_both_sides_and_nothing_arrives(
     send = await alice.start("send", str(file), bob.jid, *options)
     await asyncio.gather(send.event("sas"), receive.event("sas"))
     await (send if who == "alice" else receive).answer("no")
-    assert await send.end() == 4
-    assert await receive.end() == 4
+    assert await send.end() == 4, send.events[-3:]
+    assert await receive.end() == 4, receive.events[-3:]
     assert not list(downloads.iterdir())
 
 
@@ -329,8 +329,6 @@ async def test_a_declined_offer_and_a_missing_contact_are_failed_transfers(
     file = make_file(tmp_path, 1000)
     send = await alice.start("send", str(file), bob.jid)
     await send.event("offered")
-    receive = await bob.start("receive", "--once", "--accept-all", "--dir", "/proc/self/fdinfo")
-    assert await receive.end() == 2
     async with asyncio.timeout(WAIT):
         while True:
             status = await bob.run("status")
