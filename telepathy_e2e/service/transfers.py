@@ -336,7 +336,7 @@ class FileTransfer(ProtectedChannel):
                 NetworkError("The file ended before its announced size"),
                 "failed-application",
             )
-        for digest in digests:
+        for digest in () if link.ended else digests:
             checksum = files.checksum({"sha-256": digest.digest()}, "initiator", content.name)
             link.post(link.session.session_info(checksum), refused=lambda error: None)
         await stream.write_eof()
@@ -394,10 +394,11 @@ class FileTransfer(ProtectedChannel):
         # Our direction carries nothing; a peer that has let go already has all it wanted.
         with contextlib.suppress(StreamBroken):
             await stream.write_eof()
-        link.post(
-            link.session.session_info(files.received("initiator", content.name)),
-            refused=lambda error: None,
-        )
+        if not link.ended:  # by a sender that says success when it has written all
+            link.post(
+                link.session.session_info(files.received("initiator", content.name)),
+                refused=lambda error: None,
+            )
         link.terminate("success")
         self._complete()
 
