@@ -186,6 +186,12 @@ class Side:
             self.daemon.kill()
             self.daemon.wait()
 
+    def kill_bus(self) -> None:
+        """kill -9 of the bus, and gone when this returns."""
+        if self._dbus is not None:
+            self._dbus.kill()
+            self._dbus.wait()
+
     async def stop(self) -> None:
         if self._bus is not None:
             self._bus.disconnect()
