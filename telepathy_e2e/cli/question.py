@@ -122,9 +122,9 @@ def _describe(question: ChannelView, output: Output) -> None:
         own_fingerprints=question.get(PV, "OwnFingerprints") or {},
         attestations=attestations,
     )
-    for owner, fingerprint in ((name, peer), ("You", own)):
+    for title, fingerprint in ((f"Fingerprint of {name}", peer), ("Your own fingerprint", own)):
         if fingerprint:
-            output.show(f"  Fingerprint of {owner}:")
+            output.show(f"  {title}:")
             for line in fingerprint_lines(fingerprint):
                 output.show(f"    {line}")
     for attestation in attestations:
@@ -209,11 +209,17 @@ class _Dialogue:
         }
         if not self._answers.may_proceed:
             del choices["p"]
-        if self._question.peer_started == "sas":
+        # Who is asked what to do must hear that the other side has begun, also while he thinks.
+        known = self._question.peer_started
+        if known == "sas":
             self._output.say(
                 "peer-started", f"{self._name} wants to compare short strings.", method="sas"
             )
-        picked = await self._ask_unless_over("What shall be done?", choices)
+        picked = await self._ask_unless_over(
+            "What shall be done?",
+            choices,
+            moot=lambda: self._over or self._question.peer_started != known,
+        )
         ways: dict[str, _Way] = {
             "s": self._sas,
             "f": self._by_eye,
@@ -225,7 +231,8 @@ class _Dialogue:
         return ways[picked]
 
     async def _nothing(self) -> tuple[str, str] | None:
-        return self._question.finished or ("", "")
+        self._output.show("")
+        return (self._question.finished or ("", "")) if self._over else None
 
     async def _proceed(self) -> tuple[str, str] | None:
         try:

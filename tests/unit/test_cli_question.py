@@ -355,6 +355,27 @@ async def test_the_other_sides_beginning_is_said(cm: FakeCM) -> None:
     assert "sas-started" not in output.names()
 
 
+async def test_the_other_sides_beginning_is_heard_while_the_person_thinks(cm: FakeCM) -> None:
+    question = await new_question(cm)
+    compares(cm)
+    output = Person()
+    menus = 0
+
+    async def decide(text: str, choices: dict[str, str]) -> str:
+        nonlocal menus
+        if "strings" in text:
+            return "y"
+        menus += 1
+        if menus == 1:
+            cm.emit(question, PV, "PeerStarted", "s", "sas")
+            await asyncio.Event().wait()
+        return "s"
+
+    output.decide = decide
+    assert await ask(cm, question, output, Answers()) == ("verified", "sas")
+    assert output.names().count("peer-started") == 1
+
+
 async def test_attestations_are_shown_without_their_escapes(cm: FakeCM) -> None:
     question = await new_question(cm)
     cm.properties[question, PV]["Attestations"] = Variant(
