@@ -161,10 +161,7 @@ class Bus:
         Raises:
             BusGone: no bus, no name.
         """
-        try:
-            reply = await self._bus.request_name(name, NameFlag.DO_NOT_QUEUE)
-        except (OSError, EOFError, DBusFastError, AttributeError) as error:
-            raise BusGone("The session bus went away") from error
+        reply = await self._asked(lambda: self._bus.request_name(name, NameFlag.DO_NOT_QUEUE))
         return reply in (RequestNameReply.PRIMARY_OWNER, RequestNameReply.ALREADY_OWNER)
 
     def release_name(self, name: str) -> None:
@@ -187,10 +184,7 @@ class Bus:
         Raises:
             BusGone: no bus, no name.
         """
-        try:
-            await self._bus.release_name(name)
-        except (OSError, EOFError, DBusFastError, AttributeError) as error:
-            raise BusGone("The session bus went away") from error
+        await self._asked(lambda: self._bus.release_name(name))
         while self._calls:
             self._answer(self._calls.popleft())
         await asyncio.sleep(0)  # methods that are tasks have begun after this
@@ -216,14 +210,19 @@ class Bus:
             self._bus.disconnect()
         await self.wait_gone()
 
+    async def _asked(self, question: Callable[[], Awaitable[Any]]) -> Any:
+        """The bus's own answer to a question; a bus that is gone would never give one."""
+        if not self._bus.connected:
+            raise BusGone("The session bus went away")
+        try:
+            return await question()
+        except (OSError, EOFError, DBusFastError) as error:
+            raise BusGone("The session bus went away") from error
+
     def _send(self, message: Message) -> None:
         if not self._bus.connected:
             return
-        try:
-            sent = self._bus.send(message)
-        except OSError:
-            return  # the bus is gone; wait_gone() tells it
-        self._last = sent
+        self._last = sent = self._bus.send(message)
         if sent.done():
             _retrieve(sent)
         else:
@@ -330,10 +329,11 @@ def _retrieve(future: asyncio.Future[Any]) -> None:
 
 
 class _PatientSocket:
-    """Says that nothing was sent where a socket is full, instead of raising.
+    """A socket that is full, or broken, is no reason to raise for somebody who sends.
 
     dbus_fast 5.2 takes ``BlockingIOError`` for the end of the bus: some hundred kilobytes of
-    replies to a client in a hurry, and the daemon would leave.
+    replies to a client in a hurry, and the daemon would leave. And where the bus is gone it raises
+    in the midst of whatever made us emit a signal. That end is seen by reading, always.
     """
 
     def __init__(self, sock: socket.socket) -> None:
@@ -345,6 +345,8 @@ class _PatientSocket:
             return self._send(data)
         except BlockingIOError:
             return 0
+        except OSError:
+            return len(data)
 
 
 def _be_patient(bus: MessageBus) -> None:

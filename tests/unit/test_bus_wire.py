@@ -279,7 +279,11 @@ async def test_a_bus_that_dies_is_told_and_later_sends_do_nothing(
     await asyncio.sleep(0)
     assert not waiting.done()
     pending = asyncio.create_task(served.bus.request_name("org.example.Late"))
+    await asyncio.sleep(0)
     private_bus.process.kill()
+    private_bus.process.wait()
+    # Broken, and not noticed yet.
+    assert served.bus.connected
     for _ in range(3):
         served.sample.Happened("nobody hears it")
     await asyncio.wait_for(waiting, 10)

@@ -1,0 +1,187 @@
+"""The life of the daemon: when it stays, when it goes, and what it does then."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+from dbus_fast import Message, Variant
+
+from telepathy_e2e.__main__ import configure_logging, main
+from telepathy_e2e.bus.identifiers import MANAGER_NAME, MANAGER_PATH
+from telepathy_e2e.bus.wire import Bus
+from telepathy_e2e.daemon import FAILED, OK, Daemon, data_directory
+from tests.support.bus import PrivateBus, RawClient, available, client_of
+
+MANAGER = "org.freedesktop.Telepathy.ConnectionManager"
+BUS = ("org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus")
+PARAMETERS = {"account": Variant("s", "alice@example.test")}
+
+
+@pytest.fixture
+def private_bus(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[PrivateBus]:
+    if not available():
+        pytest.skip("dbus-daemon is not installed")
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    bus = PrivateBus.start()
+    yield bus
+    bus.stop()
+
+
+@pytest_asyncio.fixture
+async def client(private_bus: PrivateBus) -> AsyncIterator[RawClient]:
+    async with client_of(private_bus) as found:
+        yield found
+
+
+async def _owned(client: RawClient) -> bool:
+    return bool(await client.value(*BUS, "NameHasOwner", "s", MANAGER_NAME))
+
+
+async def _running(client: RawClient, daemon: Daemon) -> asyncio.Task[int]:
+    running = asyncio.create_task(daemon.run())
+    await client.until(lambda m: m.member == "NameOwnerChanged" and m.body[0] == MANAGER_NAME)
+    return running
+
+
+async def _request(client: RawClient) -> list[str]:
+    reply = await client.call(
+        MANAGER_NAME, MANAGER_PATH, MANAGER, "RequestConnection", "sa{sv}", "jabber", PARAMETERS
+    )
+    return list(reply.body)
+
+
+async def test_it_leaves_when_nobody_has_needed_it_for_a_while(
+    private_bus: PrivateBus, client: RawClient
+) -> None:
+    daemon = Daemon(await Bus.connect(private_bus.address), persist=False, idle_seconds=0.01)
+    assert await asyncio.wait_for(daemon.run(), 10) == OK
+    assert not await _owned(client)
+
+
+async def test_a_connection_keeps_it_and_the_last_one_lets_it_go(
+    private_bus: PrivateBus, client: RawClient
+) -> None:
+    daemon = Daemon(await Bus.connect(private_bus.address), persist=False, idle_seconds=0.5)
+    running = await _running(client, daemon)
+    assert daemon._timer is not None
+    name, path = await _request(client)
+    assert daemon._timer is None
+    await client.value(name, path, "org.freedesktop.Telepathy.Connection", "Disconnect")
+    assert await asyncio.wait_for(running, 10) == OK
+    assert not await _owned(client)
+
+
+async def test_with_persist_nothing_ever_waits_to_go(
+    private_bus: PrivateBus, client: RawClient
+) -> None:
+    daemon = Daemon(await Bus.connect(private_bus.address), persist=True, idle_seconds=0)
+    running = await _running(client, daemon)
+    name, path = await _request(client)
+    await client.value(name, path, "org.freedesktop.Telepathy.Connection", "Disconnect")
+    await client.signal("StatusChanged")
+    assert daemon._timer is None
+    assert not running.done()
+    daemon.stop()
+    assert await asyncio.wait_for(running, 10) == OK
+
+
+async def test_a_request_at_the_moment_of_leaving_is_served(
+    private_bus: PrivateBus, client: RawClient
+) -> None:
+    daemon = Daemon(await Bus.connect(private_bus.address), persist=True)
+    running = await _running(client, daemon)
+    request = Message(
+        destination=MANAGER_NAME,
+        path=MANAGER_PATH,
+        interface=MANAGER,
+        member="RequestConnection",
+        signature="sa{sv}",
+        body=["jabber", PARAMETERS],
+    )
+    reply = asyncio.create_task(client.bus.call(request))
+    # The bus has passed the request on when it has answered this.
+    await client.value(*BUS, "GetId")
+    assert not await daemon._nobody_came()
+    found = await reply
+    assert found is not None
+    assert len(found.body) == 2
+    assert await _owned(client)
+    daemon.stop()
+    assert await asyncio.wait_for(running, 10) == OK
+
+
+async def test_stopping_ends_every_connection_first(
+    private_bus: PrivateBus, client: RawClient
+) -> None:
+    daemon = Daemon(await Bus.connect(private_bus.address), persist=True)
+    running = await _running(client, daemon)
+    _, path = await _request(client)
+    daemon.stop()
+    assert await asyncio.wait_for(running, 10) == OK
+    assert (await client.signal("StatusChanged", path)).body == [2, 1]
+
+
+async def test_a_bus_that_goes_takes_it_along(private_bus: PrivateBus, client: RawClient) -> None:
+    daemon = Daemon(await Bus.connect(private_bus.address), persist=True)
+    running = await _running(client, daemon)
+    await _request(client)
+    private_bus.process.kill()
+    assert await asyncio.wait_for(running, 10) == OK
+
+
+async def test_a_name_that_is_taken_is_a_failure(
+    private_bus: PrivateBus, client: RawClient
+) -> None:
+    first = Daemon(await Bus.connect(private_bus.address), persist=True)
+    running = await _running(client, first)
+    second = Daemon(await Bus.connect(private_bus.address), persist=True)
+    assert await asyncio.wait_for(second.run(), 10) == FAILED
+    first.stop()
+    await running
+
+
+@pytest.mark.parametrize("home", ["", "relative/path"])
+def test_keys_are_never_put_below_the_working_directory(home: str) -> None:
+    assert data_directory({"XDG_DATA_HOME": home}) == Path.home() / ".local/share/telepathy-e2e"
+    assert data_directory({}) == Path.home() / ".local/share/telepathy-e2e"
+
+
+def test_keys_are_kept_where_the_user_keeps_data() -> None:
+    assert data_directory({"XDG_DATA_HOME": "/data"}) == Path("/data/telepathy-e2e")
+
+
+@pytest.fixture
+def levels() -> Iterator[None]:
+    watched = [logging.getLogger(name) for name in ("telepathy_e2e", "telepathy_e2e.bus")]
+    before = [each.level for each in watched]
+    yield
+    for each, level in zip(watched, before, strict=True):
+        each.setLevel(level)
+
+
+@pytest.mark.parametrize(
+    ("debug", "ours", "bus"),
+    [
+        ("", logging.INFO, logging.INFO),
+        ("all", logging.DEBUG, logging.DEBUG),
+        ("xmpp, bus", logging.INFO, logging.DEBUG),
+    ],
+)
+def test_only_our_own_logs_are_ever_turned_up(
+    levels: None, debug: str, ours: int, bus: int
+) -> None:
+    configure_logging(debug)
+    assert logging.getLogger("telepathy_e2e").getEffectiveLevel() == ours
+    assert logging.getLogger("telepathy_e2e.bus").getEffectiveLevel() == bus
+    assert logging.getLogger("slixmpp").getEffectiveLevel() >= logging.WARNING
+    assert logging.getLogger("dbus_fast").getEffectiveLevel() >= logging.WARNING
+
+
+def test_it_says_its_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out.startswith("telepathy-e2e ")
