@@ -99,23 +99,33 @@ async def _connect(connection: ConnectionView, output: Output, seconds: float) -
         raise _refused(connection)
 
 
+# Error name to what it means, and what to do about it.
+_REFUSALS: Final = {
+    "AuthenticationFailed": (
+        "The server does not accept this account and password",
+        "check both",
+    ),
+    "NetworkError": ("The server cannot be reached", "check --server and --port"),
+    "ConnectionRefused": ("The server cannot be reached", "check --server and --port"),
+    "ConnectionFailed": ("The server cannot be reached", "check --server and --port"),
+    "EncryptionNotAvailable": ("The server offers no encryption", "ask whoever runs it"),
+}
+_UNTRUSTED: Final = (
+    "The server's certificate is not trusted",
+    "name the authority that signed it with --ca-file",
+)
+
+
 def _refused(connection: ConnectionView) -> Exit:
     name, details = connection.error or ("", {})
-    text = printable(str(details.get("debug-message") or details.get("message") or ""))
-    sentence = {
-        "AuthenticationFailed": "The server does not accept this account and password",
-        "NetworkError": "The server cannot be reached; check --server and --port",
-        "ConnectionRefused": "The server cannot be reached; check --server and --port",
-        "EncryptionNotAvailable": "The server offers no encryption",
-    }.get(name.rpartition(".")[2])
-    if sentence is None and ".Cert." in name:
-        sentence = (
-            "The server's certificate is not trusted; name the authority that signed it with "
-            "--ca-file"
-        )
-    if sentence is None:
-        sentence = f"Logging in failed ({name.rpartition('.')[2] or 'no reason given'})"
-    return Exit(NOT_CONNECTED, f"{sentence}{f': {text}' if text else ''}.", name)
+    said = printable(str(details.get("debug-message") or details.get("message") or ""))
+    short = name.rpartition(".")[2]
+    if ".Cert." in name:
+        what, advice = _UNTRUSTED
+    else:
+        what, advice = _REFUSALS.get(short, (f"Logging in failed ({short or 'no reason'})", ""))
+    details_text = f" ({said.rstrip('.')})" if said else ""
+    return Exit(NOT_CONNECTED, f"{what}{details_text}{f': {advice}' if advice else ''}.", name)
 
 
 async def _certificates(connection: ConnectionView, output: Output) -> None:

@@ -6,28 +6,40 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any
 
+from telepathy_e2e.cli.exits import Exit
+
 
 async def first(*coroutines: Coroutine[Any, Any, Any]) -> tuple[int, Any]:
-    """Run all until one is done, then cancel the others.
+    """Run all until one is done or fails, then cancel the others. What counts is the very first
+    end: one event often ends several, and then the first of them says best what it was.
 
     Returns:
         The number of the one that was done first, and its result.
     Raises:
-        What the first that failed raised.
+        Exit: of the one that failed first.
     """
-    done = asyncio.Event()
+    ends: list[tuple[int, Any, Exit | None]] = []
+    ended = asyncio.Event()
+
+    async def run(number: int, coroutine: Coroutine[Any, Any, Any]) -> None:
+        try:
+            ends.append((number, await coroutine, None))
+        except Exit as error:
+            ends.append((number, None, error))
+        ended.set()
+
     try:
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(coroutine) for coroutine in coroutines]
-            for task in tasks:
-                task.add_done_callback(lambda _: done.set())
-            await done.wait()
-            winner = next(number for number, task in enumerate(tasks) if task.done())
+            tasks = [group.create_task(run(*each)) for each in enumerate(coroutines)]
+            await ended.wait()
             for task in tasks:
                 task.cancel()
     except BaseExceptionGroup as failed:
         raise plain(failed) from None
-    return winner, tasks[winner].result()
+    number, result, error = ends[0]
+    if error is not None:
+        raise error
+    return number, result
 
 
 def plain(error: BaseException) -> BaseException:
