@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from xml.etree.ElementTree import Element
 
@@ -137,10 +138,19 @@ class ManInTheMiddle(OnThePath):
     Args:
         compare: agree to comparisons, begin one with the other side, and say that all is well.
         lie: reveal another nonce than was promised when it compares.
+        borrowed: the clients' true identity certificates by role, as another relay has learned
+            them: to show in their names, with leaves that these identities did not sign.
     """
 
-    def __init__(self, *, compare: bool = True, lie: bool = False) -> None:
+    def __init__(
+        self,
+        *,
+        compare: bool = True,
+        lie: bool = False,
+        borrowed: Mapping[str, bytes] | None = None,
+    ) -> None:
         super().__init__()
+        self._borrowed = borrowed or {}
         self.plaintext = {"initiator": bytearray(), "responder": bytearray()}
         self.strings: dict[str, str] = {}
         self.events: dict[str, list[protection.Event]] = {"initiator": [], "responder": []}
@@ -157,12 +167,28 @@ class ManInTheMiddle(OnThePath):
 
     def offer(self, session: Session, content: Element) -> None:
         self._session = session
-        self.as_initiator = forged(stanzas.bare(session.initiator))
-        self.as_responder = forged(stanzas.bare(session.responder))
+        self.as_initiator = self._credentials("initiator", session.initiator)
+        self.as_responder = self._credentials("responder", session.responder)
         _replace_security(content, self.as_initiator)
 
     def answer(self, session: Session, content: Element) -> None:
         _replace_security(content, self.as_responder)
+
+    def _credentials(self, role: str, jid: str) -> Credentials:
+        credentials = forged(stanzas.bare(jid))
+        if role in self._borrowed:
+            return replace(credentials, identity=self._borrowed[role])
+        return credentials
+
+    @property
+    def learned(self) -> dict[str, bytes]:
+        """The clients' true identity certificates, by role."""
+        return {
+            role: event.identity_certificate
+            for role, events in self.events.items()
+            for event in events
+            if isinstance(event, protection.Protected) and event.identity_certificate is not None
+        }
 
     # -- signalling -------------------------------------------------------------------------
 
