@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import hashlib
 import logging
+import sys
 from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from hmac import compare_digest
@@ -80,6 +81,13 @@ log = logging.getLogger(__name__)
 # After the last byte the receiver has to read, hash and confirm. Everything is on its way by
 # then; a receiver that says nothing for this long will not.
 CONFIRMATION_TIMEOUT = 60.0
+
+# How long the reason may come after the road broke: a few round trips through the servers.
+REASON_GRACE = 2.0
+
+# A transfer whose peer went offline, and that moves nothing for so long, is over. Signals about
+# progress are a second apart.
+STANDSTILL = 2.5
 
 # A checksum that was promised ("hash-used") travels through the servers while the last bytes
 # take the direct road; it may be behind by a slow round trip.
@@ -163,7 +171,6 @@ class FileTransfer(ProtectedChannel):
         self.transferred_bytes = 0
         self.initial_offset = details.initial_offset
         self._tasks = TaskOwner(object_path)
-        self._script: asyncio.Task[None] | None = None
         self._link: Link | None = None
         self._road: Road | None = None
         self._listener: local.LocalListener | None = None
@@ -280,13 +287,17 @@ class FileTransfer(ProtectedChannel):
         self._gone()
 
     def peer_offline(self) -> None:
-        """The peer's client went offline. Before the road is up nothing can come any more."""
-        if self.state != OPEN:
-            self._end(
-                TransferFailed(
-                    REMOTE_ERROR, Terminated("The contact's client went offline"), "gone"
-                )
-            )
+        """The peer's client went offline. A road that is up may still bring all to its end."""
+        self._tasks.start("outlive", self._outlive())
+
+    async def _outlive(self) -> None:
+        moved = -1
+        while self.state == OPEN and moved != self.transferred_bytes:
+            moved = self.transferred_bytes
+            await asyncio.sleep(STANDSTILL)
+        self._end(
+            TransferFailed(REMOTE_ERROR, Terminated("The contact's client went offline"), "gone")
+        )
 
     # -- the two scripts --------------------------------------------------------------------
 
@@ -299,6 +310,7 @@ class FileTransfer(ProtectedChannel):
         account = self._account
         peer = await account.find_peer(self.target_id)
         link = self._attach(account.hub.open(peer.jid))
+        link.seen_online = True
         road = self._road = Road(account, link)
         content = Content(
             creator="initiator",
@@ -326,6 +338,7 @@ class FileTransfer(ProtectedChannel):
         listener = await self._provided
         self._set_state(OPEN, NONE)
         source = self._keep(await listener.accept())
+        self._tasks.start("watch", self._run(self._watch(stream)))
 
         limit = None if self.size == UNKNOWN_SIZE else self.size - offset
         digests: list[Hash] = [hashlib.sha256()] if self._promised_hash(offset) else []
@@ -401,6 +414,15 @@ class FileTransfer(ProtectedChannel):
             )
         link.terminate("success")
         self._complete()
+
+    async def _watch(self, stream: Stream) -> None:
+        """The receiver says nothing on the road: what comes from it is its end, or an alert."""
+        if await stream.read(1):
+            raise TransferFailed(
+                REMOTE_ERROR, NetworkError("The contact sent what nobody asked for"), "media-error"
+            )
+        if self.security.agreed and not self.security.peer_closed:
+            raise _peer_broke()
 
     async def _secure_stream(self, road: Road) -> Stream:
         """The road, then the handshake, then the people: after this payload may flow."""
@@ -503,7 +525,9 @@ class FileTransfer(ProtectedChannel):
 
     def security_failed(self, failure: SecurityFailed) -> None:
         """Tampering, or what cannot be told from it: see ``security.Payload``."""
-        self._fail(failure)
+        # A road that broke is met by the script as well, which knows how long to wait.
+        if not _road_broke(failure):
+            self._fail(failure)
 
     def _accepted(self, content: Content) -> None:
         # stanza.js answers without a description: then it takes the file as it was offered.
@@ -589,7 +613,7 @@ class FileTransfer(ProtectedChannel):
         return link
 
     def _start(self, script: Coroutine[Any, Any, None]) -> None:
-        self._script = self._tasks.start("script", self._run(script))
+        self._tasks.start("script", self._run(script))
 
     async def _run(self, script: Coroutine[Any, Any, None]) -> None:
         try:
@@ -604,9 +628,13 @@ class FileTransfer(ProtectedChannel):
             StanzaError,
             IqTimeout,
         ) as error:
+            if _road_broke(error):
+                # A peer that gives up closes the road and says why through the servers, which
+                # takes longer. Then ``_terminated`` ends the transfer, and this wait with it.
+                await asyncio.sleep(REASON_GRACE)
             self._fail(error)
         finally:
-            if self.state not in ENDED:  # a fault of this program
+            if sys.exception() is not None and self.state not in ENDED:  # a fault of this program
                 self._end(TransferFailed(LOCAL_ERROR, NotAvailable("Internal error"), "cancel"))
 
     def _fail(self, error: Exception) -> None:
@@ -674,8 +702,7 @@ class FileTransfer(ProtectedChannel):
             self._listener.close()
         for future in (self._answer, self._provided, self._confirmed, self._checksum):
             future.cancel()
-        if self._script is not None and self._script is not asyncio.current_task():
-            self._script.cancel()
+        self._tasks.cancel()
         self._account.transfer_ended(self)
 
     def _keep(self, stream: Stream) -> Stream:
@@ -694,6 +721,13 @@ class FileTransfer(ProtectedChannel):
     def _progressed(self, count: int) -> None:
         self.transferred_bytes = count
         self.events.emit(TransferredBytesChanged(count))
+
+
+def _road_broke(error: Exception) -> bool:
+    """Whether a session-terminate that says why may still be on its way."""
+    if isinstance(error, TransferFailed | SecurityFailed):
+        return error.condition == "failed-transport"
+    return isinstance(error, StreamBroken)
 
 
 def _peer_broke() -> TransferFailed:

@@ -7,7 +7,6 @@ import os
 import secrets
 import signal
 from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
 
 import pytest
 import pytest_asyncio
@@ -210,7 +209,7 @@ async def test_sigterm_says_goodbye_to_everybody(pair: Pair) -> None:
     back.close()
 
 
-async def test_a_cut_transfer_goes_on_where_it_was(pair: Pair, tmp_path: Path) -> None:
+async def test_a_cut_transfer_goes_on_where_it_was(pair: Pair) -> None:
     data = secrets.token_bytes(BIG // 5)
     mine, theirs = await pair.offer(data)
     source = await pair.alice.cm(mine, FILE_TRANSFER, "ProvideFile", "uuv", 0, 0, Variant("u", 0))
@@ -219,7 +218,6 @@ async def test_a_cut_transfer_goes_on_where_it_was(pair: Pair, tmp_path: Path) -
     _, writer = await asyncio.open_unix_connection(bytes(source))
     reader, back = await asyncio.open_unix_connection(bytes(sink))
     writer.write(data[: len(data) // 2])
-    await writer.drain()
     got = await reader.readexactly(len(data) // 3)
     await pair.alice.cm(mine, CHANNEL, "Close")
     writer.close()

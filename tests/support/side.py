@@ -35,7 +35,7 @@ REQUESTS = CONNECTION + ".Interface.Requests"
 CAPABILITIES = CONNECTION + ".Interface.ContactCapabilities"
 PROPERTIES = "org.freedesktop.DBus.Properties"
 
-WAIT = 30.0
+WAIT = 15.0
 
 BUS_CONFIG = """<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus Configuration 1.0//EN"
  "http://www.freedesktop.org/standards/dbus/1.0/busconfig.dtd">
