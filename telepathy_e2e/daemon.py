@@ -23,6 +23,7 @@ from telepathy_e2e.tasks import TaskOwner
 if TYPE_CHECKING:
     from telepathy_e2e.bus.channels.table import ChannelClass
     from telepathy_e2e.service.connection import Connection
+    from telepathy_e2e.verify.tries import ContactTries
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +45,17 @@ def data_directory(environment: Mapping[str, str]) -> Path:
     return base / "telepathy-e2e"
 
 
+def roads(environment: Mapping[str, str]) -> frozenset[str]:
+    """Which transports may be used: for those who want to see, or measure, one of them.
+
+    ``TELEPATHY_E2E_ROADS`` is a comma-separated list of ``direct``, ``proxy`` and ``in-band``; what
+    it says beside these is ignored, and empty means all.
+    """
+    from telepathy_e2e.service.connection import ALL_ROADS
+
+    return ALL_ROADS & set(environment.get("TELEPATHY_E2E_ROADS", "").split(",")) or ALL_ROADS
+
+
 class Daemon:
     """Runs until the bus goes, somebody sends SIGTERM or SIGINT, or nobody needs it.
 
@@ -61,6 +73,8 @@ class Daemon:
         self._stop = asyncio.Event()
         self._tasks = TaskOwner("daemon")
         self._identities = data_directory(os.environ) / "identities"
+        # One for all connections, so that logging in again does not give more tries.
+        self._tries: ContactTries | None = None
         objects = Objects(bus)
         self.manager = Manager(
             bus,
@@ -131,8 +145,17 @@ class Daemon:
     def _make_connection(self, parameters: Mapping[str, Any], path: str) -> Connection:
         from telepathy_e2e.service.connection import Connection
         from telepathy_e2e.trust.identities import FileIdentities
+        from telepathy_e2e.verify.tries import ContactTries
 
-        return Connection(parameters, object_path=path, identities=FileIdentities(self._identities))
+        if self._tries is None:
+            self._tries = ContactTries()
+        return Connection(
+            parameters,
+            object_path=path,
+            identities=FileIdentities(self._identities),
+            roads=roads(os.environ),
+            tries=self._tries,
+        )
 
 
 def _channel_classes() -> list[ChannelClass]:
