@@ -6,6 +6,7 @@ import pytest
 from dbus_fast import Variant
 
 from telepathy_e2e.cli import names
+from telepathy_e2e.cli.connect import MAX_PASSWORD_BYTES
 from tests.unit.cli_support import (
     ALICE,
     BOB,
@@ -59,13 +60,29 @@ async def test_the_password_file_counts_before_the_environment(cm: FakeCM, tmp_p
     assert parameters(cm)["password"] == "from file"
 
 
-@pytest.mark.parametrize("content", [b"", b"\n", b"\xff\xfe\n", b"x" * 5000])
+@pytest.mark.parametrize("content", [b"", b"\n", b"\xff\xfe\n", b"x" * (MAX_PASSWORD_BYTES + 1)])
 async def test_a_file_without_a_password_is_refused(
     cm: FakeCM, tmp_path: Path, content: bytes
 ) -> None:
     (tmp_path / "pw").write_bytes(content)
     assert await tpe2e(Robot(), "connect", ALICE, "--password-file", str(tmp_path / "pw")) == 2
     assert cm.calls == []
+
+
+async def test_the_longest_password_is_taken(cm: FakeCM, tmp_path: Path) -> None:
+    (tmp_path / "pw").write_bytes(b"x" * MAX_PASSWORD_BYTES)
+    assert await tpe2e(Robot(), "connect", ALICE, "--password-file", str(tmp_path / "pw")) == 0
+    assert len(parameters(cm)["password"]) == MAX_PASSWORD_BYTES
+
+
+async def test_a_person_types_the_password_without_echo(
+    cm: FakeCM, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("TPE2E_PASSWORD")
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+    monkeypatch.setattr("getpass.getpass", lambda prompt: "typed")
+    assert await tpe2e(Person(), "connect", ALICE) == 0
+    assert parameters(cm)["password"] == "typed"
 
 
 async def test_without_terminal_file_or_environment_there_is_no_password(

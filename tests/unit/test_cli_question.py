@@ -385,3 +385,38 @@ async def test_attestations_are_shown_without_their_escapes(cm: FakeCM) -> None:
     output = Person(What_shall_be_done="r")
     await ask(cm, question, output, Answers())
     assert any("Bob \ufffd[31m" in line for line in output.shown)
+
+
+@pytest.mark.parametrize(
+    ("said", "member", "state"), [("y", "Accept", "verified"), ("r", "Reject", "rejected")]
+)
+async def test_fingerprints_are_compared_by_eye(
+    cm: FakeCM, said: str, member: str, state: str
+) -> None:
+    question = await new_question(cm)
+    finishes(cm, member, state)
+    output = Person(by_another_road=said)
+    assert (await ask(cm, question, output, Answers(by_eye=True)))[0] == state
+
+
+async def test_who_is_not_sure_about_a_fingerprint_chooses_again(cm: FakeCM) -> None:
+    question = await new_question(cm)
+    finishes(cm, "ProceedUnverified", "unverified")
+    output = Person(by_another_road="n", What_shall_be_done="p")
+    assert await ask(cm, question, output, Answers(by_eye=True)) == ("unverified", "")
+    assert "Accept" not in cm.members()
+
+
+async def test_a_code_of_the_own_fingerprint_can_be_shown(cm: FakeCM) -> None:
+    question = await new_question(cm)
+    finishes(cm, "Reject", "rejected")
+    output = Person()
+    said = iter(("q", "r"))
+
+    async def decide(text: str, choices: dict[str, str]) -> str:
+        return next(said)
+
+    output.decide = decide
+    await ask(cm, question, output, Answers())
+    uri = OWN_FINGERPRINT.replace(":", "").lower()
+    assert any(line.endswith(uri) for line in output.shown)

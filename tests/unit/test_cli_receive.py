@@ -8,6 +8,7 @@ import pytest
 from dbus_fast import Variant
 
 from telepathy_e2e.cli import names
+from telepathy_e2e.cli import receive as module
 from tests.unit.cli_support import (
     BOB,
     FT,
@@ -401,3 +402,32 @@ async def test_the_directory_must_be_there(cm: FakeCM, tmp_path: Path) -> None:
 
 async def test_nobody_logged_in_is_said(cm: FakeCM, downloads: Path) -> None:
     assert await receive(Robot(), downloads, "--accept-all") == 5
+
+
+async def test_only_so_many_files_come_at_the_same_time(
+    cm: FakeCM, tmp_path: Path, downloads: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MAX_PARALLEL", 2)
+    await cm.add_connection()
+    paths = [cm.add_transfer(requested=False, Filename=Variant("s", f"f{n}")) for n in range(3)]
+
+    async def accept(path: str, _: list[Any]) -> tuple[str, list[Any]]:
+        return cm.socket(tmp_path).reply  # and never opens
+
+    cm.handlers["AcceptFile"] = accept
+    output = Robot()
+    command = asyncio.get_running_loop().create_task(
+        tpe2e(output, "receive", "--dir", str(downloads), "--accept-all")
+    )
+    async with asyncio.timeout(10):
+        while cm.members().count("AcceptFile") < 2:
+            await asyncio.sleep(0)
+    await cm.bus.introspect(names.CM_NAME, "/")  # whatever else would come has come
+    assert cm.members().count("AcceptFile") == 2
+    cm.state(paths[0], names.CANCELLED, names.REMOTE_STOPPED)
+    async with asyncio.timeout(10):
+        while cm.members().count("AcceptFile") < 3:
+            await asyncio.sleep(0)
+    command.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await command
