@@ -64,7 +64,7 @@ cov: venv
 	$(BIN)/coverage report --skip-covered
 
 fuzz: venv
-	$(PYTEST) -q tests/fuzz --hypothesis-profile=long
+	$(PYTEST) -q tests/unit tests/fuzz -m hypothesis --hypothesis-profile=long
 
 diagrams: venv
 	$(BIN)/python docs/make_state_diagrams.py
