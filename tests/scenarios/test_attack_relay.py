@@ -98,7 +98,10 @@ async def test_a_relay_cannot_show_an_identity_that_it_has_learned(role: str) ->
         relay = ManInTheMiddle(borrowed={role: spy.learned[role]})
         await stage.server.use(relay)
         assert_found_out(await stage.transfer(DATA))
-        assert_nothing_read(relay)
+        if role == "responder":
+            # Shown to Alice, who has not sent anything then. Shown to Bob it leaves Alice with a
+            # stranger for whom everything fits: that is seen by comparing, or by Bob's no.
+            assert_nothing_read(relay)
     finally:
         await stage.stop()
 
