@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Final
 
 from telepathy_e2e.service import names
-from telepathy_e2e.service.file_details import HASH_SHA256
-from telepathy_e2e.xmpp.client import Resource
+
+if TYPE_CHECKING:  # the daemon shows the classes before there is an account
+    from telepathy_e2e.xmpp.client import Resource
+
+# File_Hash_Type
+HASH_SHA256: Final = 3
 
 XTLS_FEATURE = "urn:xmpp:jingle:security:xtls:0"
 FILE_TRANSFER_FEATURE = "urn:xmpp:jingle:apps:file-transfer:5"

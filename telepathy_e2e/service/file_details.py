@@ -8,6 +8,7 @@ from typing import Final
 
 from telepathy_e2e.jingle.files import FileOffer, Range
 from telepathy_e2e.jingle.names import safe_name
+from telepathy_e2e.service.capabilities import HASH_SHA256
 
 # File_Transfer_State
 PENDING, ACCEPTED, OPEN, COMPLETED, CANCELLED = 1, 2, 3, 4, 5
@@ -15,7 +16,7 @@ PENDING, ACCEPTED, OPEN, COMPLETED, CANCELLED = 1, 2, 3, 4, 5
 NONE, REQUESTED, LOCAL_STOPPED, REMOTE_STOPPED, LOCAL_ERROR, REMOTE_ERROR = range(6)
 ENDED = (COMPLETED, CANCELLED)
 # File_Hash_Type
-HASH_NONE, HASH_SHA256 = 0, 3
+HASH_NONE = 0
 
 UNKNOWN_SIZE: Final = 2**64 - 1
 

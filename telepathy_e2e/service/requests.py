@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from telepathy_e2e.errors import InvalidArgument, InvalidHandle, NotImplementedByUs
 from telepathy_e2e.service import names
-from telepathy_e2e.service.capabilities import FILE_TRANSFER_ALLOWED
-from telepathy_e2e.service.file_details import HASH_NONE, HASH_SHA256, UNKNOWN_SIZE, FileDetails
+from telepathy_e2e.service.capabilities import FILE_TRANSFER_ALLOWED, HASH_SHA256
+from telepathy_e2e.service.file_details import HASH_NONE, UNKNOWN_SIZE, FileDetails
 from telepathy_e2e.service.handles import HANDLE_TYPE_CONTACT, Handles
 from telepathy_e2e.trust.policy import Demands
 

@@ -7,6 +7,7 @@ from itertools import pairwise
 
 import pytest
 
+from telepathy_e2e.net import streams
 from telepathy_e2e.net.streams import CHUNK, SocketStream, StreamBroken
 
 from .net_support import LOOPBACKS, nothing_left_open, read_all, stream_pair, turns
@@ -77,7 +78,10 @@ async def test_a_read_gives_no_more_than_asked_and_never_more_than_a_chunk() -> 
     other.close()
 
 
-async def test_other_tasks_get_their_turn_while_a_stream_is_always_ready() -> None:
+async def test_other_tasks_get_their_turn_while_a_stream_is_always_ready(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(streams, "TURN", 0.0)  # it is always due
     one, other = stream_pair("unix")
     seen: list[str] = []
 
@@ -99,7 +103,10 @@ async def test_other_tasks_get_their_turn_while_a_stream_is_always_ready() -> No
     other.close()
 
 
-async def test_a_large_write_gives_turns_between_its_chunks() -> None:
+async def test_a_large_write_gives_turns_between_its_chunks(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(streams, "TURN", 0.0)  # it is always due
     one, other = stream_pair("unix")
     one.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 64 * CHUNK)
     ticks = 0
