@@ -50,29 +50,35 @@ def percentile(values: list[float], which: float) -> float:
     return sorted(values)[min(len(values) - 1, int(len(values) * which))]
 
 
+_FEED = """
+import socket, sys
+sock = socket.socket(socket.AF_UNIX)
+sock.connect(sys.argv[1])
+left, block = int(sys.argv[2]), bytes(1 << 18)
+while left > 0:
+    left -= sock.send(block[:min(left, len(block))])
+sock.shutdown(socket.SHUT_WR)
+sock.recv(1)
+"""
+
+_DRAIN = """
+import socket, sys
+sock = socket.socket(socket.AF_UNIX)
+sock.connect(sys.argv[1])
+block = bytearray(1 << 18)
+while sock.recv_into(block):
+    pass
+"""
+
+
 async def feed(path: bytes, size: int) -> None:
     """Write ``size`` zero bytes to a unix socket, from a process of its own."""
-    await _process(
-        "import socket,sys\n"
-        "s=socket.socket(socket.AF_UNIX); s.connect(sys.argv[1].encode('utf-8','surrogateescape'))\n"
-        "n=int(sys.argv[2]); b=bytes(1<<18)\n"
-        "while n>0:\n"
-        " k=s.send(b[:min(n,len(b))]); n-=k\n"
-        "s.shutdown(socket.SHUT_WR); s.recv(1)\n",
-        path.decode("utf-8", "surrogateescape"),
-        str(size),
-    )
+    await _process(_FEED, os.fsdecode(path), str(size))
 
 
 async def drain(path: bytes) -> None:
     """Read a unix socket to its end, in a process of its own."""
-    await _process(
-        "import socket,sys\n"
-        "s=socket.socket(socket.AF_UNIX); s.connect(sys.argv[1].encode('utf-8','surrogateescape'))\n"
-        "b=bytearray(1<<18)\n"
-        "while s.recv_into(b): pass\n",
-        path.decode("utf-8", "surrogateescape"),
-    )
+    await _process(_DRAIN, os.fsdecode(path))
 
 
 async def _process(code: str, *args: str) -> None:
@@ -88,12 +94,8 @@ async def _process(code: str, *args: str) -> None:
 async def transfer(pair: Pair, size: int) -> float:
     """Seconds from Open to Completed at the receiver."""
     mine, theirs = await pair.offer_sized(size)
-    source = await pair.alice.cm(
-        mine, FILE_TRANSFER, "ProvideFile", "uuv", 0, 0, Variant("u", 0)
-    )
-    sink = await pair.bob.cm(
-        theirs, FILE_TRANSFER, "AcceptFile", "uuvt", 0, 0, Variant("u", 0), 0
-    )
+    source = await pair.alice.cm(mine, FILE_TRANSFER, "ProvideFile", "uuv", 0, 0, Variant("u", 0))
+    sink = await pair.bob.cm(theirs, FILE_TRANSFER, "AcceptFile", "uuvt", 0, 0, Variant("u", 0), 0)
     draining = asyncio.ensure_future(drain(bytes(sink)))
     await pair.alice.state(mine, 3, timeout=120)
     feeding = asyncio.ensure_future(feed(bytes(source), size))
@@ -196,10 +198,8 @@ async def first_byte(server: Prosody, table: Table) -> None:
 
 
 async def _first(pair: Pair, theirs: str) -> float:
-    sink = await pair.bob.cm(
-        theirs, FILE_TRANSFER, "AcceptFile", "uuvt", 0, 0, Variant("u", 0), 0
-    )
-    reader, writer = await asyncio.open_unix_connection(bytes(sink))
+    sink = await pair.bob.cm(theirs, FILE_TRANSFER, "AcceptFile", "uuvt", 0, 0, Variant("u", 0), 0)
+    reader, writer = await asyncio.open_unix_connection(os.fsdecode(sink))
     await reader.read(1)
     now = time.perf_counter()
     await reader.read()
@@ -240,7 +240,9 @@ async def accounts(server: Prosody, table: Table) -> None:
                 else:
                     each = (resident - one) / 19
                     table.row(
-                        "resident with 20 accounts", f"{resident:.1f} MB", f"{each:.2f} MB for each further"
+                        "resident with 20 accounts",
+                        f"{resident:.1f} MB",
+                        f"{each:.2f} MB for each further",
                     )
     finally:
         await side.stop()
@@ -255,7 +257,9 @@ async def main() -> None:
     commit = subprocess.run(
         ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
     ).stdout.strip()
-    print(f"\n{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, {commit}\n")
+    print(
+        f"\n{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, {commit}\n"
+    )
     table = Table()
     server = await asyncio.to_thread(Prosody.start)
     parts: dict[str, Callable[[], Awaitable[None]]] = {

@@ -1,7 +1,7 @@
 """Every error that crosses a door of this program, by whose fault it is.
 
 E2EError
-├── TelepathyError                  ours, the user's or the host's: answers a D-Bus call or ends a channel
+├── TelepathyError                  ours, the user's or the host's: answers a call, ends a channel
 │   ├── InvalidArgument             what was asked makes no sense
 │   ├── InvalidHandle               no such handle, or not a valid identifier
 │   ├── NotAvailable                not now, or not in this state
@@ -164,4 +164,4 @@ class PeerError(E2EError):
 
 
 class SecurityError(PeerError):
-    """The session must end with ``<security-error/>``: tampering, or what cannot be told from it."""
+    """The session must end with ``<security-error/>``: tampering, or what looks like it."""

@@ -217,7 +217,7 @@ class Stage:
     ) -> Attempt:
         """Alice offers, Bob accepts; ``demands`` go into the request."""
         announced = len(data) if size is None else size
-        mine, theirs = await self.pair.offer_sized(announced, name, **demands)
+        mine, theirs = await self.pair.offer_sized(announced, name, demands)
         return Attempt(self.pair, mine, theirs, data)
 
     async def transfer(

@@ -31,6 +31,7 @@ from tests.support.side import (
     FILE_TRANSFER,
     REQUESTS,
     SECURABLE,
+    VERIFICATION,
     DBusFailure,
     Side,
 )
@@ -77,9 +78,11 @@ class Bench:
     Attributes:
         jid: the daemon's full JID.
         bob: a peer in its roster that can do all.
+        asks: whether a client here handles verification, so that each transfer asks.
     """
 
-    def __init__(self, server: Prosody, side: Side) -> None:
+    def __init__(self, server: Prosody, side: Side, *, asks: bool) -> None:
+        self.asks = asks
         self.server = server
         self.side = side
         self.jid = f"{server.jid('alice')}/test"
@@ -100,7 +103,7 @@ class Bench:
             handles: channel types that a client on this desktop handles.
             more: connection parameters.
         """
-        self = cls(server, await Side.start("alice"))
+        self = cls(server, await Side.start("alice"), asks=VERIFICATION in handles)
         try:
             await self.side.connect(
                 parameters(server, server.jid("alice"), **more), handles=tuple(handles)
@@ -281,6 +284,21 @@ class Bench:
         async with asyncio.timeout(WAIT):
             assert await case.client == b""
 
+    async def question(self, case: Case) -> str:
+        """Wait for the question about a transfer; its path."""
+
+        def found() -> list[str]:
+            return [
+                path
+                for each in self.side.signals
+                if each.member == "NewChannels"
+                for path, properties in each.body[0]
+                if properties.get(VERIFICATION + ".PayloadChannel") == case.path
+            ]
+
+        await self.side.signal(lambda _: bool(found()))
+        return found()[-1]
+
     async def tick(self) -> None:
         """Let something happen."""
         await asyncio.sleep(0.01)
@@ -349,6 +367,7 @@ class Bench:
         data = secrets.token_bytes(50_000)
         case = await self.receives(data, xtls=xtls)
         stream = await case.transfer.protect()
+        await self._go_on(case)
         await stream.write(data)
         await stream.write_eof()
         assert await case.client == data
@@ -360,9 +379,16 @@ class Bench:
         """A file is sent to a peer and arrives."""
         data = secrets.token_bytes(50_000)
         case = await self.offers(data, peer=peer, xtls=xtls)
-        assert await case.transfer.receive() == data
+        receiving = asyncio.ensure_future(case.transfer.receive())
+        await self._go_on(case)
+        assert await receiving == data
         await self.completed(case)
         await self._finish([case])
+
+    async def _go_on(self, case: Case) -> None:
+        if self.asks:
+            question = await self.question(case)
+            await self.side.cm(question, VERIFICATION, "ProceedUnverified")
 
     async def _finish(self, cases: list[Case]) -> None:
         for case in cases:

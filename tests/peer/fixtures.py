@@ -6,6 +6,7 @@ A module's daemon is started once and serves all its tests, each of which ends w
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -14,6 +15,8 @@ import pytest_asyncio
 
 from tests.peer.bench import Bench
 from tests.support.prosody import Prosody
+
+CHECK_SECONDS = 60.0
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -30,4 +33,5 @@ async def bench(one_bench: Bench) -> AsyncIterator[Bench]:
     """The daemon, and the check after the test."""
     one_bench.begin()
     yield one_bench
-    await one_bench.check()
+    async with asyncio.timeout(CHECK_SECONDS):
+        await one_bench.check()

@@ -16,6 +16,7 @@ from tests.peer.client import WAIT, Peer
 from tests.peer.stanzas import IBB
 
 CHUNK = 64 * 1024
+CLOSE_SECONDS = 1.0
 
 
 class Pipe(Protocol):
@@ -61,9 +62,15 @@ class TcpPipe:
         await self.close()
 
     async def close(self) -> None:
-        self.writer.close()
-        with suppress(OSError):
-            await self.writer.wait_closed()
+        await _close(self.writer)
+
+
+async def _close(writer: asyncio.StreamWriter) -> None:
+    writer.close()
+    # Python 3.11 never tells when a connection is closed on which start_tls has failed.
+    with suppress(OSError, TimeoutError):
+        async with asyncio.timeout(CLOSE_SECONDS):
+            await writer.wait_closed()
 
 
 def request(name: str) -> bytes:
@@ -106,11 +113,16 @@ class Streamhost:
 
     Args:
         code: the reply to every request; 0 grants.
+
+    Attributes:
+        go: while this is not set, requests are read and not answered.
     """
 
     def __init__(self, code: int = 0) -> None:
         self.code = code
         self.names: list[str] = []
+        self.go = asyncio.Event()
+        self.go.set()
         self._pipes: asyncio.Queue[TcpPipe] = asyncio.Queue()
         self._server: asyncio.Server | None = None
         self._writers: list[asyncio.StreamWriter] = []
@@ -128,9 +140,7 @@ class Streamhost:
         if self._server is not None:
             self._server.close()
         for writer in self._writers:
-            writer.close()
-            with suppress(OSError):
-                await writer.wait_closed()
+            await _close(writer)
 
     async def _accepted(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._writers.append(writer)
@@ -144,6 +154,7 @@ class Streamhost:
             writer.close()
             return
         self.names.append(name.decode("ascii", "replace"))
+        await self.go.wait()
         writer.write(bytes([5, self.code, 0, 3, length]) + name + b"\0\0")
         if self.code == 0:
             self._pipes.put_nowait(TcpPipe(reader, writer))

@@ -212,7 +212,8 @@ async def test_the_same_sid_from_two_peers_is_two_sessions(bench: Bench) -> None
     carol = await bench.peer("carol")
     first = await bench.offered(b"bob's")
     second = await bench.offered(
-        b"carol's", transfer_=Transfer(carol.session(bench.jid, first.transfer.session.sid))
+        b"carol's",
+        transfer_=Transfer(carol.session(bench.jid, first.transfer.session.sid), xtls=False),
     )
     assert first.path != second.path
     await first.transfer.session.terminate()
@@ -417,27 +418,73 @@ async def test_an_answer_to_another_content_is_refused(bench: Bench) -> None:
     assert not bench.opened(case)
 
 
-@pytest.mark.parametrize(
-    "wrong", ["another stream", "no transport", "another transport", "33 candidates"]
-)
-async def test_a_refused_accept_is_the_end(bench: Bench, wrong: str) -> None:
+@pytest.mark.parametrize("wrong", ["no transport", "another transport"])
+async def test_after_an_accept_that_breaks_a_rule_another_may_come(
+    bench: Bench, wrong: str
+) -> None:
+    data = b"second try" * 100
+    case = await bench.offers(data)
+    transfer = case.transfer
+    transport = {"no transport": None, "another transport": stanzas.ibb("another")}[wrong]
+    description = stanzas.part(transfer.offered, "description")
+    content = transfer.content(description, transport, transfer.security())
+    assert await transfer.accept(content=content) == BAD_REQUEST
+    assert await transfer.receive() == data
+    await bench.completed(case)
+
+
+@pytest.mark.parametrize("wrong", ["another stream", "33 candidates", "two files"])
+async def test_an_accept_that_cannot_be_used_is_the_end(bench: Bench, wrong: str) -> None:
     """Its sender knows that it was refused; the offer must not stay open for ever."""
     case = await bench.offers(b"12345")
     transfer = case.transfer
-    many = [stanzas.candidate(f"c{n}", "127.0.0.1", 1000 + n, bench.bob.jid) for n in range(33)]
-    transport = {
-        "another stream": stanzas.s5b("another"),
-        "no transport": None,
-        "another transport": stanzas.ibb("another"),
-        "33 candidates": stanzas.s5b(transfer.stream_id, *many),
-    }[wrong]
     description = stanzas.part(transfer.offered, "description")
+    transport = stanzas.s5b(transfer.stream_id)
+    match wrong:
+        case "another stream":
+            transport.set("sid", "another")
+        case "33 candidates":
+            jid = bench.bob.jid
+            transport.extend(
+                stanzas.candidate(f"c{n}", "127.0.0.1", 1000 + n, jid) for n in range(33)
+            )
+        case _:
+            assert description is not None
+            description.append(copy.deepcopy(description[0]))
     answer = await transfer.accept(
         content=transfer.content(description, transport, transfer.security())
     )
     assert answer[0] in ("bad-request", "resource-constraint"), answer
-    state, _ = await bench.side.state(case.path, CANCELLED)
-    assert state == CANCELLED
+    await bench.failed(case, REMOTE_ERROR, "general-error", "NetworkError")
+
+
+async def test_an_accept_without_a_description_takes_the_file_as_offered(bench: Bench) -> None:
+    data = b"as offered" * 100
+    case = await bench.offers(data)
+    transfer = case.transfer
+    content = transfer.content(await transfer.transport(), transfer.security())
+    assert await transfer.accept(content=content) == ("", "")
+    await transfer.connect()
+    stream = await transfer.protect()
+    assert await _read(stream, len(data)) == data
+    await transfer.session.terminate("success")
+    await bench.completed(case)
+
+
+async def test_success_while_we_still_look_for_a_road_does_no_harm(bench: Bench) -> None:
+    """A sender may be done before we are, so this is not the end; but nothing can be said now."""
+    case = await bench.offered(b"12345", way=Way.LISTEN)
+    transfer = case.transfer
+    assert transfer.streamhost is not None
+    transfer.streamhost.go.clear()
+    bench.accept(case)
+    await transfer.answered()
+    await transfer.session.send("transport-info", transfer.note("candidate-error"))
+    assert await transfer.session.terminate("success") == ("", "")
+    transfer.streamhost.go.set()
+    await transfer.streamhost.pipe()
+    await bench.tick()
+    assert "transport-info" not in transfer.session.actions
 
 
 async def test_the_attributes_of_a_stanza_are_nobodys_word(bench: Bench) -> None:

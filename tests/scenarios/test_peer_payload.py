@@ -231,6 +231,38 @@ async def test_a_success_half_way_is_no_success(bench: Bench) -> None:
     await bench.failed(case, REMOTE_ERROR)
 
 
+@BOTH
+async def test_a_sender_that_ends_the_session_early_is_read_to_the_end(
+    bench: Bench, xtls: bool
+) -> None:
+    """Some clients say success when they have written, not when we have read."""
+    data = secrets.token_bytes(100_000)
+    case = await bench.receives(data, xtls=xtls)
+    stream = await case.transfer.protect()
+    await stream.write(data[:50_000])
+    assert await case.transfer.session.terminate("success") == ("", "")
+    await stream.write(data[50_000:])
+    await stream.write_eof()
+    assert await case.client == data
+    await bench.completed(case)
+
+
+@BOTH
+async def test_a_receiver_that_says_success_early_and_reads_on_has_the_file(
+    bench: Bench, xtls: bool
+) -> None:
+    data = secrets.token_bytes(3_000_000)
+    case = await bench.sends(data, xtls=xtls)
+    stream = await case.transfer.protect()
+    got = bytearray(await stream.read())
+    await case.transfer.session.terminate("success")
+    while len(got) < len(data):
+        got += await stream.read()
+    assert got == data
+    state, _ = await bench.side.state(case.path, 4, 5)
+    assert state in (4, 5)
+
+
 async def test_a_range_beyond_the_end_is_refused(bench: Bench) -> None:
     case = await bench.offers(b"12345")
     description = stanzas.part(case.transfer.offered, "description")

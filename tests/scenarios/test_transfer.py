@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import os
 import secrets
 from collections.abc import AsyncIterator
 
@@ -110,9 +111,11 @@ async def test_the_receiver_can_decline_an_offer(pair: Pair) -> None:
 async def _strings(pair: Pair, his: str, hers: str) -> tuple[str, str]:
     async def string(side: Side, path: str) -> str:
         found = await side.signal(
-            lambda s: s.path == path
-            and s.member == "PropertiesChanged"
-            and bool(s.body[1].get("ShortAuthenticationString"))
+            lambda s: (
+                s.path == path
+                and s.member == "PropertiesChanged"
+                and bool(s.body[1].get("ShortAuthenticationString"))
+            )
         )
         return str(found.body[1]["ShortAuthenticationString"])
 
@@ -137,7 +140,8 @@ async def test_people_compare_a_string_before_a_byte_flows(asking: Pair) -> None
     at_bob, at_alice = await _strings(asking, his, hers)
     assert at_bob == at_alice
     assert len(at_bob) == 6
-    assert not any(s.member == "FileTransferStateChanged" and s.body[0] == 3 for s in asking.alice.signals)
+    opened = [s for s in asking.alice.signals if s.member == "FileTransferStateChanged"]
+    assert 3 not in [s.body[0] for s in opened]
 
     await asking.alice.cm(hers, VERIFICATION, "ConfirmSAS", "b", True)
     await asking.bob.cm(his, VERIFICATION, "ConfirmSAS", "b", True)
@@ -182,7 +186,7 @@ async def test_not_verified_but_go_on_and_verify_later(asking: Pair) -> None:
     await asking.alice.cm(hers, VERIFICATION, "ProceedUnverified")
     await asking.bob.cm(his, VERIFICATION, "ProceedUnverified")
     await asking.alice.state(mine, 3)
-    _, writer = await asyncio.open_unix_connection(bytes(address))
+    _, writer = await asyncio.open_unix_connection(os.fsdecode(address))
     writer.write(data[:100_000])
     await writer.drain()
     assert await asking.alice.get(hers, VERIFICATION, "State") == "unverified"
@@ -200,7 +204,7 @@ async def test_not_verified_but_go_on_and_verify_later(asking: Pair) -> None:
 
 async def test_a_demand_for_verification_is_asked_even_where_nobody_handles_it(pair: Pair) -> None:
     data = b"only for Bob" * 100
-    mine, theirs = await pair.offer(data, **{E2E + ".RequireVerified": Variant("b", True)})
+    mine, theirs = await pair.offer(data, demands={E2E + ".RequireVerified": Variant("b", True)})
     assert await pair.alice.get(mine, E2E, "RequireVerified") is True
     sending = asyncio.ensure_future(pair.alice.provide(mine, data))
     receiving = asyncio.ensure_future(pair.bob.accept(theirs))
@@ -220,9 +224,9 @@ async def test_in_the_clear_there_is_nothing_to_verify(prosody: Prosody) -> None
     try:
         data = secrets.token_bytes(300_000)
         mine, theirs = await pair.offer(data)
+        receiving = asyncio.ensure_future(pair.bob.accept(theirs))
+        await pair.alice.state(mine, 2)
         with pytest.raises(DBusFailure, match="NotAvailable"):
-            receiving = asyncio.ensure_future(pair.bob.accept(theirs))
-            await pair.alice.state(mine, 2)
             await pair.alice.cm(mine, E2E, "Verify")
         await pair.alice.provide(mine, data)
         assert await receiving == data

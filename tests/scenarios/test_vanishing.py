@@ -6,7 +6,7 @@ import asyncio
 import os
 import secrets
 import signal
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 
 import pytest
 import pytest_asyncio
@@ -22,6 +22,7 @@ from tests.support.side import (
     REQUESTS,
     VERIFICATION,
     Side,
+    Signal,
 )
 
 BIG = 50_000_000
@@ -63,16 +64,20 @@ async def works(pair: Pair) -> None:
     assert await pair.send(data) == data
 
 
+def _closed(path: str) -> Callable[[Signal], bool]:
+    return lambda signal: signal.path == path and signal.member == "Closed"
+
+
 async def _half_way(
-    pair: Pair, **more: Variant
+    pair: Pair,
 ) -> tuple[str, str, asyncio.StreamWriter, asyncio.StreamReader, asyncio.StreamWriter]:
     """A transfer that has begun and waits for more: paths, Alice's end, Bob's ends."""
-    mine, theirs = await pair.offer_sized(BIG, **more)
+    mine, theirs = await pair.offer_sized(BIG)
     source = await pair.alice.cm(mine, FILE_TRANSFER, "ProvideFile", "uuv", 0, 0, Variant("u", 0))
     sink = await pair.bob.cm(theirs, FILE_TRANSFER, "AcceptFile", "uuvt", 0, 0, Variant("u", 0), 0)
     await pair.alice.state(mine, 3)
-    _, writer = await asyncio.open_unix_connection(bytes(source))
-    reader, back = await asyncio.open_unix_connection(bytes(sink))
+    _, writer = await asyncio.open_unix_connection(os.fsdecode(source))
+    reader, back = await asyncio.open_unix_connection(os.fsdecode(sink))
     writer.write(bytes(1_000_000))
     await writer.drain()
     await reader.readexactly(1_000_000)
@@ -116,7 +121,7 @@ async def test_either_side_cancels_half_way(pair: Pair) -> None:
         await side.cm(path, CHANNEL, "Close")
         assert await side.state(path, 5) == (5, 2)
         assert await other.state(its, 4, 5) == (5, 3)
-        await side.signal(lambda s, path=path: s.path == path and s.member == "Closed")
+        await side.signal(_closed(path))
         channels = await side.get(side.connection, REQUESTS, "Channels")
         assert path not in [each[0] for each in channels]
         writer.close()
@@ -165,7 +170,7 @@ async def test_the_server_is_killed_half_way(server: Prosody) -> None:
         server.kill()
         for side, path in ((pair.alice, mine), (pair.bob, theirs)):
             assert await side.state(path, 4, 5) == (5, 4)
-            await side.signal(lambda s, path=path: s.path == path and s.member == "Closed")
+            await side.signal(_closed(path))
             gone = await side.signal(lambda s: s.member == "StatusChanged" and s.body[0] == 2)
             assert gone.body == (2, 2)
             error = await side.signal(lambda s: s.member == "ConnectionError")
@@ -215,8 +220,8 @@ async def test_a_cut_transfer_goes_on_where_it_was(pair: Pair) -> None:
     source = await pair.alice.cm(mine, FILE_TRANSFER, "ProvideFile", "uuv", 0, 0, Variant("u", 0))
     sink = await pair.bob.cm(theirs, FILE_TRANSFER, "AcceptFile", "uuvt", 0, 0, Variant("u", 0), 0)
     await pair.alice.state(mine, 3)
-    _, writer = await asyncio.open_unix_connection(bytes(source))
-    reader, back = await asyncio.open_unix_connection(bytes(sink))
+    _, writer = await asyncio.open_unix_connection(os.fsdecode(source))
+    reader, back = await asyncio.open_unix_connection(os.fsdecode(sink))
     writer.write(data[: len(data) // 2])
     got = await reader.readexactly(len(data) // 3)
     await pair.alice.cm(mine, CHANNEL, "Close")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -85,23 +86,46 @@ class Pair:
 
     # -- the usual ways to move a file ------------------------------------------------------
 
-    async def offer(self, data: bytes, name: str = "file.bin", **more: Variant) -> tuple[str, str]:
-        """Alice offers; (her channel, his channel)."""
-        return await self.offer_sized(len(data), name, **more)
+    async def offer(
+        self,
+        data: bytes,
+        name: str = "file.bin",
+        demands: Mapping[str, Variant] | None = None,
+        **more: Variant,
+    ) -> tuple[str, str]:
+        """Alice offers; (her channel, his channel).
+
+        Args:
+            demands: further properties of the request, by qualified name.
+            more: the same, of FileTransfer.
+        """
+        return await self.offer_sized(len(data), name, demands, **more)
 
     async def offer_sized(
-        self, size: int, name: str = "file.bin", **more: Variant
+        self,
+        size: int,
+        name: str = "file.bin",
+        demands: Mapping[str, Variant] | None = None,
+        **more: Variant,
     ) -> tuple[str, str]:
         """The same where only the size is known (2^64-1: not even that)."""
         known = _incoming(self.bob)
-        mine = await self.alice.offer_file(self.server.jid("bob"), name, size, **more)
+        mine = await self.alice.offer_file(
+            self.server.jid("bob"), name, size, **dict(demands or {}), **more
+        )
         await self.bob.signal(lambda _: len(_incoming(self.bob)) > len(known))
         theirs = next(path for path in _incoming(self.bob) if path not in known)
         return mine, theirs
 
-    async def send(self, data: bytes, name: str = "file.bin", **more: Variant) -> bytes:
+    async def send(
+        self,
+        data: bytes,
+        name: str = "file.bin",
+        demands: Mapping[str, Variant] | None = None,
+        **more: Variant,
+    ) -> bytes:
         """A whole transfer from Alice to Bob; what Bob got."""
-        mine, theirs = await self.offer(data, name, **more)
+        mine, theirs = await self.offer(data, name, demands, **more)
         got, _ = await asyncio.gather(self.bob.accept(theirs), self.alice.provide(mine, data))
         assert await self.alice.state(mine, 4, 5) == (4, 0), self.alice.log
         assert await self.bob.state(theirs, 4, 5) == (4, 0), self.bob.log

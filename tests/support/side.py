@@ -209,7 +209,13 @@ class Side:
     # -- calls ------------------------------------------------------------------------------
 
     async def call(
-        self, destination: str, path: str, interface: str, member: str, signature: str = "", *args: Any
+        self,
+        destination: str,
+        path: str,
+        interface: str,
+        member: str,
+        signature: str = "",
+        *args: Any,
     ) -> Any:
         """The reply's only value, or the list of them, without variants."""
         if self._bus is None:
@@ -230,7 +236,9 @@ class Side:
         body = [plain(value) for value in reply.body]
         return body[0] if len(body) == 1 else body
 
-    async def cm(self, path: str, interface: str, member: str, signature: str = "", *args: Any) -> Any:
+    async def cm(
+        self, path: str, interface: str, member: str, signature: str = "", *args: Any
+    ) -> Any:
         """Call an object of the connection."""
         return await self.call(self.bus_name, path, interface, member, signature, *args)
 
@@ -259,7 +267,9 @@ class Side:
         await self.announce(handles)
         await self.cm(self.connection, CONNECTION, "Connect")
         await self.signal(
-            lambda s: s.member == "StatusChanged" and s.path == self.connection and s.body[0] in (0, 2)
+            lambda s: (
+                s.member == "StatusChanged" and s.path == self.connection and s.body[0] in (0, 2)
+            )
         )
         status = await self.get(self.connection, CONNECTION, "Status")
         if status != 0:
@@ -281,9 +291,7 @@ class Side:
             [[TP + "Client." + client, filters, []]],
         )
 
-    async def offer_file(
-        self, target: str, name: str, size: int, **more: Variant
-    ) -> str:
+    async def offer_file(self, target: str, name: str, size: int, **more: Variant) -> str:
         """CreateChannel for a file; ``more`` are properties of FileTransfer, or qualified names."""
         request = {
             CHANNEL + ".ChannelType": Variant("s", FILE_TRANSFER),
@@ -345,9 +353,9 @@ class Side:
     async def state(self, path: str, *states: int, timeout: float = WAIT) -> tuple[int, int]:
         """Wait until a transfer is in one of these states; (state, reason) of that change."""
         found = await self.signal(
-            lambda s: s.path == path
-            and s.member == "FileTransferStateChanged"
-            and s.body[0] in states,
+            lambda s: (
+                s.path == path and s.member == "FileTransferStateChanged" and s.body[0] in states
+            ),
             timeout=timeout,
         )
         return found.body[0], found.body[1]
@@ -355,10 +363,12 @@ class Side:
     async def changed(self, path: str, interface: str, name: str, value: Any) -> None:
         """Wait until PropertiesChanged told that the property has this value."""
         await self.signal(
-            lambda s: s.path == path
-            and s.member == "PropertiesChanged"
-            and s.body[0] == interface
-            and s.body[1].get(name) == value
+            lambda s: (
+                s.path == path
+                and s.member == "PropertiesChanged"
+                and s.body[0] == interface
+                and s.body[1].get(name) == value
+            )
         )
 
     # -- files ------------------------------------------------------------------------------
@@ -366,7 +376,7 @@ class Side:
     async def provide(self, path: str, data: bytes) -> None:
         """ProvideFile over a unix socket, then the bytes once the transfer is open."""
         address = await self.cm(path, FILE_TRANSFER, "ProvideFile", "uuv", 0, 0, Variant("u", 0))
-        reader, writer = await asyncio.open_unix_connection(bytes(address))
+        reader, writer = await asyncio.open_unix_connection(os.fsdecode(address))
         await self.state(path, 3, 5)
         try:
             writer.write(data)
@@ -383,7 +393,7 @@ class Side:
         address = await self.cm(
             path, FILE_TRANSFER, "AcceptFile", "uuvt", 0, 0, Variant("u", 0), offset
         )
-        reader, writer = await asyncio.open_unix_connection(bytes(address))
+        reader, writer = await asyncio.open_unix_connection(os.fsdecode(address))
         got = bytearray()
         try:
             while block := await reader.read(1 << 18):
