@@ -257,9 +257,8 @@ async def main() -> None:
     commit = subprocess.run(
         ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
     ).stdout.strip()
-    print(
-        f"\n{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, {commit}\n"
-    )
+    machine = f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
+    print(f"\n{machine}, {commit}\n")
     table = Table()
     server = await asyncio.to_thread(Prosody.start)
     parts: dict[str, Callable[[], Awaitable[None]]] = {
