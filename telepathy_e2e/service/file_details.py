@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
@@ -55,12 +56,20 @@ class FileDetails:
         if self.content_hash_type == HASH_SHA256 and self.content_hash:
             hashes["sha-256"] = bytes.fromhex(self.content_hash)
         return FileOffer(
-            name=self.filename,
+            name=_as_it_arrives(self.filename, keep=""),
             size=None if self.size == UNKNOWN_SIZE else self.size,
             date=datetime.fromtimestamp(self.date, UTC) if self.date else None,
             media_type=self.content_type,
-            description=self.description,
+            description=_as_it_arrives(self.description, keep="\n\t"),
             hashes=hashes,
             hash_used=() if hashes else ("sha-256",),
             range=Range(),
         )
+
+
+def _as_it_arrives(text: str, keep: str) -> str:
+    """Without the control characters that servers and parsers turn into others (XML 1.0, 2.11).
+
+    Both sides digest the offer as they saw it, and an honest server must not look like an attacker.
+    """
+    return "".join(c if c in keep or unicodedata.category(c) != "Cc" else " " for c in text)
