@@ -12,7 +12,7 @@ import contextlib
 import hashlib
 import logging
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from dataclasses import replace
 from hmac import compare_digest
 from typing import Any
@@ -44,7 +44,7 @@ from telepathy_e2e.service.events import (
     TransferredBytesChanged,
     URIDefined,
 )
-from telepathy_e2e.service.failures import Fault, NoRoad, SecurityFailed
+from telepathy_e2e.service.failures import NoRoad, SecurityFailed
 from telepathy_e2e.service.file_details import (
     ACCEPTED,
     CANCELLED,
@@ -56,11 +56,11 @@ from telepathy_e2e.service.file_details import (
     OPEN,
     PENDING,
     REMOTE_ERROR,
-    REMOTE_STOPPED,
     REQUESTED,
     UNKNOWN_SIZE,
     FileDetails,
 )
+from telepathy_e2e.service.hashes import HASHES
 from telepathy_e2e.service.payload import (
     Hash,
     MoreThanAnnounced,
@@ -72,6 +72,14 @@ from telepathy_e2e.service.payload import (
 from telepathy_e2e.service.protected import ProtectedChannel
 from telepathy_e2e.service.road import Road
 from telepathy_e2e.service.sessions import Link
+from telepathy_e2e.service.transfer_failures import (
+    TransferFailed,
+    client_broke,
+    ended_by_peer,
+    failure_of,
+    peer_broke,
+    road_broke,
+)
 from telepathy_e2e.tasks import TaskOwner
 from telepathy_e2e.trust.policy import Demands
 from telepathy_e2e.xmpp.client import IqTimeout, StanzaError
@@ -92,36 +100,6 @@ STANDSTILL = 2.5
 # A checksum that was promised ("hash-used") travels through the servers while the last bytes
 # take the direct road; it may be behind by a slow round trip.
 CHECKSUM_TIMEOUT = 10.0
-
-# The algorithms of XEP-0300 that we compute, best first.
-HASHES: dict[str, Callable[[], Hash]] = {
-    "sha-256": hashlib.sha256,
-    "sha-512": hashlib.sha512,
-    "sha3-256": hashlib.sha3_256,
-    "sha3-512": hashlib.sha3_512,
-    "blake2b-512": lambda: hashlib.blake2b(digest_size=64),
-    "blake2b-256": lambda: hashlib.blake2b(digest_size=32),
-    "sha-384": hashlib.sha384,
-}
-
-
-class TransferFailed(Exception):
-    """The transfer is over.
-
-    Args:
-        reason: File_Transfer_State_Change_Reason.
-        error: what D-Bus callers are told from now on.
-        condition: the Jingle reason for the peer; None where the peer ended it.
-    """
-
-    def __init__(self, reason: int, error: TelepathyError, condition: str | None) -> None:
-        super().__init__(str(error))
-        self.reason = reason
-        self.error = error
-        self.condition = condition
-
-
-_BLAME = {Fault.USER: LOCAL_STOPPED, Fault.OURS: LOCAL_ERROR, Fault.PEER: REMOTE_ERROR}
 
 
 class FileTransfer(ProtectedChannel):
@@ -403,7 +381,7 @@ class FileTransfer(ProtectedChannel):
         try:
             await sink.write_eof()
         except StreamBroken as error:
-            raise _client_broke() from error
+            raise client_broke() from error
         # Our direction carries nothing; a peer that has let go already has all it wanted.
         with contextlib.suppress(StreamBroken):
             await stream.write_eof()
@@ -422,7 +400,7 @@ class FileTransfer(ProtectedChannel):
                 REMOTE_ERROR, NetworkError("The contact sent what nobody asked for"), "media-error"
             )
         if self.security.agreed and not self.security.peer_closed:
-            raise _peer_broke()
+            raise peer_broke()
 
     async def _secure_stream(self, road: Road) -> Stream:
         """The road, then the handshake, then the people: after this payload may flow."""
@@ -443,8 +421,8 @@ class FileTransfer(ProtectedChannel):
             ) from None
         except (SourceBroken, SinkBroken) as error:
             if isinstance(error, SourceBroken) is exact:
-                raise _peer_broke() from error
-            raise _client_broke() from error
+                raise peer_broke() from error
+            raise client_broke() from error
         progress.flush()
         return moved
 
@@ -526,7 +504,7 @@ class FileTransfer(ProtectedChannel):
     def security_failed(self, failure: SecurityFailed) -> None:
         """Tampering, or what cannot be told from it: see ``security.Payload``."""
         # A road that broke is met by the script as well, which knows how long to wait.
-        if not _road_broke(failure):
+        if not road_broke(failure):
             self._fail(failure)
 
     def _accepted(self, content: Content) -> None:
@@ -569,23 +547,7 @@ class FileTransfer(ProtectedChannel):
                 self._end(TransferFailed(REMOTE_ERROR, Terminated("Ended too early"), None))
             # A sender may end the session while its last bytes are on the way: read on.
             return
-        if condition in ("cancel", "decline", "busy"):
-            failure = TransferFailed(
-                REMOTE_STOPPED, Terminated("The contact cancelled the transfer"), None
-            )
-        elif condition == "security-error":
-            failure = TransferFailed(
-                REMOTE_ERROR,
-                EncryptionError(
-                    "The contact's client found the protection tampered with or refused"
-                ),
-                None,
-            )
-        else:
-            failure = TransferFailed(
-                REMOTE_ERROR, NetworkError(f"The contact's client gave up ({condition})"), None
-            )
-        self._end(failure)
+        self._end(ended_by_peer(condition))
 
     def _session_info(self, payload: tuple[Element, ...]) -> None:
         for element in payload:
@@ -628,7 +590,7 @@ class FileTransfer(ProtectedChannel):
             StanzaError,
             IqTimeout,
         ) as error:
-            if _road_broke(error):
+            if road_broke(error):
                 # A peer that gives up closes the road and says why through the servers, which
                 # takes longer. Then ``_terminated`` ends the transfer, and this wait with it.
                 await asyncio.sleep(REASON_GRACE)
@@ -638,38 +600,7 @@ class FileTransfer(ProtectedChannel):
                 self._end(TransferFailed(LOCAL_ERROR, NotAvailable("Internal error"), "cancel"))
 
     def _fail(self, error: Exception) -> None:
-        """End the transfer for ``error``, with the words that fit it."""
-        match error:
-            case TransferFailed():
-                self._end(error)
-            case SecurityFailed():
-                self._end(TransferFailed(_BLAME[error.fault], error.error, error.condition))
-            case NoRoad():
-                self._end(
-                    TransferFailed(REMOTE_ERROR, NetworkError(str(error)), "connectivity-error")
-                )
-            case StreamBroken():
-                self._end(_peer_broke())
-            case IqTimeout():
-                self._end(
-                    TransferFailed(
-                        REMOTE_ERROR,
-                        NetworkError("The contact's client does not answer"),
-                        "timeout",
-                    )
-                )
-            case StanzaError():
-                self._end(
-                    TransferFailed(
-                        REMOTE_ERROR,
-                        NetworkError(f"The contact's client refused ({error.condition})"),
-                        "general-error",
-                    )
-                )
-            case TelepathyError():
-                self._end(TransferFailed(LOCAL_ERROR, error, "cancel"))
-            case _:
-                self._end(TransferFailed(REMOTE_ERROR, NetworkError(str(error)), "general-error"))
+        self._end(failure_of(error))
 
     def _complete(self) -> None:
         self._set_state(COMPLETED, NONE)
@@ -721,24 +652,3 @@ class FileTransfer(ProtectedChannel):
     def _progressed(self, count: int) -> None:
         self.transferred_bytes = count
         self.events.emit(TransferredBytesChanged(count))
-
-
-def _road_broke(error: Exception) -> bool:
-    """Whether a session-terminate that says why may still be on its way."""
-    if isinstance(error, TransferFailed | SecurityFailed):
-        return error.condition == "failed-transport"
-    return isinstance(error, StreamBroken)
-
-
-def _peer_broke() -> TransferFailed:
-    return TransferFailed(
-        REMOTE_ERROR, NetworkError("The connection to the contact broke"), "failed-transport"
-    )
-
-
-def _client_broke() -> TransferFailed:
-    return TransferFailed(
-        LOCAL_ERROR,
-        NetworkError("The local program closed the file's socket"),
-        "failed-application",
-    )

@@ -68,6 +68,12 @@ def _closed(path: str) -> Callable[[Signal], bool]:
     return lambda signal: signal.path == path and signal.member == "Closed"
 
 
+def _released(name: str) -> Callable[[Signal], bool]:
+    return lambda signal: (
+        signal.member == "NameOwnerChanged" and ((signal.body[0], signal.body[2]) == (name, ""))
+    )
+
+
 async def _half_way(
     pair: Pair,
 ) -> tuple[str, str, asyncio.StreamWriter, asyncio.StreamReader, asyncio.StreamWriter]:
@@ -175,7 +181,7 @@ async def test_the_server_is_killed_half_way(server: Prosody) -> None:
             assert gone.body == (2, 2)
             error = await side.signal(lambda s: s.member == "ConnectionError")
             assert error.body[0].startswith("org.freedesktop.Telepathy.Error.")
-            assert not await side.has_owner(side.bus_name)
+            await side.signal(_released(side.bus_name))
         writer.close()
         back.close()
         server.restart()
