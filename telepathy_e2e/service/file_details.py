@@ -34,7 +34,6 @@ class FileDetails:
     description: str = ""
     date: int = 0
     uri: str = ""
-    initial_offset: int = 0
 
     @classmethod
     def from_offer(cls, offer: FileOffer) -> FileDetails:

@@ -96,6 +96,8 @@ def _details(request: Mapping[str, object]) -> FileDetails:
         raise InvalidArgument("Size is larger than any file; give 2^64-1 where it is not known")
     if not 0 <= number("Date") < 2**33:
         raise InvalidArgument("Date is not a time in seconds since 1970")
+    if number("InitialOffset"):
+        raise InvalidArgument("InitialOffset must be 0: who receives the file says where to begin")
     hash_type, content_hash = number("ContentHashType"), text("ContentHash").lower()
     if hash_type != HASH_SHA256:
         # "mapping hash types they don't understand to None" (ContentHashType)
@@ -111,7 +113,6 @@ def _details(request: Mapping[str, object]) -> FileDetails:
         description=text("Description"),
         date=number("Date"),
         uri=text("URI"),
-        initial_offset=number("InitialOffset"),
     )
 
 

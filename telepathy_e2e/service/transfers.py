@@ -147,7 +147,7 @@ class FileTransfer(ProtectedChannel):
         self.available_socket_types = {kind: list(c) for kind, c in local.SUPPORTED.items()}
         self.state = PENDING
         self.transferred_bytes = 0
-        self.initial_offset = details.initial_offset
+        self.initial_offset = 0
         self._tasks = TaskOwner(object_path)
         self._link: Link | None = None
         self._road: Road | None = None
