@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import logging
 import os
@@ -23,18 +22,32 @@ TELEPATHY_E2E_DEBUG=all in the environment writes down everything that happens; 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the daemon; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="telepathy-e2e", description=DESCRIPTION, epilog=EPILOGUE)
-    parser.add_argument("--persist", action="store_true", help="stay when no account is connected")
-    parser.add_argument("--version", action="store_true", help="say which version this is")
-    options = parser.parse_args(arguments)
-    if options.version:
-        print(f"telepathy-e2e {_version()}")
-        return 0
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    persist = given == ["--persist"]
+    if given and not persist:
+        version, persist = _parse(given)
+        if version:
+            print(f"telepathy-e2e {_version()}")
+            return 0
     configure_logging(os.environ.get("TELEPATHY_E2E_DEBUG", ""))
 
     from telepathy_e2e import daemon
 
-    return asyncio.run(daemon.run(persist=options.persist))
+    return asyncio.run(daemon.run(persist=persist))
+
+
+def _parse(arguments: Sequence[str]) -> tuple[bool, bool]:
+    """(say the version, stay) from what a person typed; errors and help end the program.
+
+    argparse is a megabyte and ten milliseconds, and the bus starts us without arguments.
+    """
+    import argparse
+
+    parser = argparse.ArgumentParser(prog="telepathy-e2e", description=DESCRIPTION, epilog=EPILOGUE)
+    parser.add_argument("--persist", action="store_true", help="stay when no account is connected")
+    parser.add_argument("--version", action="store_true", help="say which version this is")
+    options = parser.parse_args(arguments)
+    return options.version, options.persist
 
 
 def configure_logging(debug: str) -> None:
