@@ -502,7 +502,15 @@ class Security:
             self._question.ceremony_ended(outcome, method, reason)
         elif outcome == "rejected":
             # This user said yes already and the question is closed; the other's no counts for both.
+            self._distrust()
             self._fail(SecurityFailed(CertUntrusted("The contact saw another short string")))
+
+    def _distrust(self) -> None:
+        """A no takes back an earlier yes: who looks at the channel later must not see it."""
+        if self.verified:
+            self.verified = False
+            self.verified_by = ""
+            self._payload.security_changed("Verified", "VerifiedBy")
 
     def start_sas(self) -> None:
         """See ``verification.Answerer``."""
@@ -521,6 +529,7 @@ class Security:
         if self._protection is not None and self._failure is None:
             self._protection.tell_verdict(state, method)
         if state == "rejected":
+            self._distrust()
             self._fail(SecurityFailed(self._rejection(text), "security-error", Fault.USER))
             return
         if state == "verified":
