@@ -22,6 +22,9 @@ MAX_UNREAD = 256 * 1024
 # dozen, and one that goes on without answers is cut off.
 MAX_UNANSWERED = 256
 
+# The same in bytes: a window of the largest blocks. Each stream of each session may hold it.
+MAX_HELD = 1024 * 1024
+
 
 class InBandHub:
     """All in-band streams of an account, by peer and stream id."""
@@ -81,6 +84,7 @@ class InBandStream:
         self._room = asyncio.Event()
         self._room.set()
         self._ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._may_receive = False
         self._ended = False
         self._broken: StreamBroken | None = None
 
@@ -102,6 +106,7 @@ class InBandStream:
         Raises:
             StreamBroken: refused.
         """
+        self._may_receive = True  # from the acknowledgement on, which may be read together
         try:
             await self._hub.client.send_iq(self.peer, ibb.build_open(self._offer))
         except (StanzaError, IqTimeout, Disconnected) as error:
@@ -118,6 +123,7 @@ class InBandStream:
         if self._ready.done():
             raise PeerError("opened already", "unexpected-request")
         ibb.check_open(request.payload, self._offer)
+        self._may_receive = True
         request.reply()
         self._set_ready()
 
@@ -128,7 +134,9 @@ class InBandStream:
     # -- receiving --------------------------------------------------------------------------
 
     def data(self, request: IqRequest) -> None:
-        if len(self._unanswered) >= MAX_UNANSWERED:
+        if not self._may_receive:
+            raise PeerError("the in-band stream is not open", "item-not-found")
+        if len(self._unanswered) >= MAX_UNANSWERED or self._unread_bytes >= MAX_HELD:
             self._break("the peer sends without waiting for answers")
             raise PeerError("too many blocks without an answer", "resource-constraint")
         try:

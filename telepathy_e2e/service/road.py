@@ -94,8 +94,7 @@ class Road:
         if transport is None:
             raise PeerError("a content without a transport")
         if transport.tag == ibb.TRANSPORT:
-            offer = ibb.parse_transport(transport)
-            self._in_band = self._account.inband.stream(self._link.peer, offer)
+            ibb.parse_transport(transport)  # the stream itself waits until the user accepts
         elif transport.tag != s5b.TRANSPORT or not transport.get("sid"):
             raise NoRoad("The contact's client offers no way that is supported")
         self._peer_transport = transport
@@ -109,7 +108,10 @@ class Road:
         transport = self._peer_transport
         if transport is None:
             raise AssertionError("answered before it was offered")
-        if self._in_band is not None:
+        self._peer_transport = None
+        if transport.tag == ibb.TRANSPORT:
+            offer = ibb.parse_transport(transport)
+            self._in_band = self._account.inband.stream(self._link.peer, offer)
             return transport
         negotiation = self._start_socks5(transport.get("sid", ""))
         self._first = negotiation.receive_candidates(transport)
@@ -123,7 +125,7 @@ class Road:
         """
         if transport is None:
             raise PeerError("a content without a transport")
-        if self._negotiation is not None:
+        if self._negotiation is not None and transport.tag == s5b.TRANSPORT:
             self._act(self._negotiation.receive_candidates(transport))
         else:
             self._adopt_block_size(transport)
@@ -158,10 +160,16 @@ class Road:
                 return
 
     def _replace_offered(self, transport: Element) -> None:
-        if transport.tag != ibb.TRANSPORT or self._in_band is not None or self._closed:
+        up = self._closed or (self._socks5.done() and self._socks5.result() is not None)
+        if up or transport.tag != ibb.TRANSPORT or self._in_band is not None:
             self._link.post(self._link.session.transport_reject())
             return
         offer = ibb.parse_transport(transport)
+        if self._peer_transport is not None:
+            # The user has not accepted yet: this is what will be answered then.
+            self._peer_transport = transport
+            self._link.post(self._link.session.transport_accept(transport))
+            return
         self._in_band = self._account.inband.stream(self._link.peer, offer)
         self._link.post(self._link.session.transport_accept(transport))
         if not self._replacement.done():
@@ -200,13 +208,13 @@ class Road:
             timeout=SOCKS5_TIMEOUT,
             return_when=asyncio.FIRST_COMPLETED,
         )
-        if self._socks5.done():
-            return self._socks5.result()
-        return None
+        if not self._socks5.done():
+            self._settle(None)  # a connection that comes now is too late, and is let go
+        return self._socks5.result()
 
     async def _fall_back(self) -> None:
         """In-band instead: the initiator replaces the transport, the responder waits for that."""
-        if self._link.role is Role.INITIATOR:
+        if self._link.role is Role.INITIATOR and self._in_band is None:
             offer = InBandOffer(secrets.token_hex(16), ibb.BLOCK_SIZE)
             self._in_band = self._account.inband.stream(self._link.peer, offer)
             replace = self._link.session.transport_replace(ibb.build_transport(offer))

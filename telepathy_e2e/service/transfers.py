@@ -349,13 +349,15 @@ class FileTransfer(ProtectedChannel):
             self._offer,
             range=Range(offset=self.initial_offset) if self._offer.range is not None else None,
         )
+        # First, since people may be asked, and the peer may replace the transport meanwhile.
+        security = await self.security.accept()
         content = Content(
             creator="initiator",
             name=link.session.content_name,
             senders="initiator",
             description=files.build(accepted),
             transport=await road.answer(),
-            security=await self.security.accept(),
+            security=security,
         )
         self.security.accepted(content)
         # Not awaited: the candidates can be tried while the acknowledgement is on its way.
