@@ -62,7 +62,7 @@ class Transfer:
         self.offered: Element
         self.accepted: Element
         self.pipe: Pipe
-        self._in_band: InBand | None = None
+        self.in_band: InBand | None = None
 
     @property
     def sends(self) -> bool:
@@ -82,8 +82,8 @@ class Transfer:
 
     async def transport(self) -> Element:
         """Our side of the transport."""
-        if self._in_band is not None or (self.way is Way.IN_BAND and self.sends):
-            self._in_band = self._in_band or self._stream()
+        if self.in_band is not None or (self.way is Way.IN_BAND and self.sends):
+            self.in_band = self.in_band or self.new_stream()
             return stanzas.ibb(self.stream_id, self.block_size)
         if self.way is Way.LISTEN:
             self.streamhost = Streamhost()
@@ -92,7 +92,7 @@ class Transfer:
             return stanzas.s5b(self.stream_id, candidate)
         return stanzas.s5b(self.stream_id)
 
-    def _stream(self) -> InBand:
+    def new_stream(self) -> InBand:
         return InBand(self.peer, self.session.other, self.stream_id, block_size=self.block_size)
 
     def content(self, *children: Element | None) -> Element:
@@ -125,7 +125,7 @@ class Transfer:
         self.stream_id = transport.get("sid", "")
         if transport.tag == stanzas.ibb("").tag:
             self.way = Way.IN_BAND
-            self._in_band = self._stream()
+            self.in_band = self.new_stream()
         if stanzas.part(self.offered, "security") is None:
             self.own = None
         return self.offered
@@ -173,21 +173,21 @@ class Transfer:
         """Bring the road up."""
         match self.way:
             case Way.CONNECT:
-                self.pipe = await self._to_them()
+                self.pipe = await self.to_them()
             case Way.LISTEN:
                 self.pipe = await self._to_us()
-            case Way.IN_BAND if self._in_band is not None:
+            case Way.IN_BAND if self.in_band is not None:
                 if self.sends:
-                    await self._in_band.open()
+                    await self.in_band.open()
                 else:
                     async with asyncio.timeout(WAIT):
-                        await self._in_band.opened.wait()
-                self.pipe = self._in_band
+                        await self.in_band.opened.wait()
+                self.pipe = self.in_band
             case _:
                 self.pipe = await self._after_failure()
         return self.pipe
 
-    async def _to_them(self) -> TcpPipe:
+    async def to_them(self) -> TcpPipe:
         chosen = self.candidates()[0]
         pipe = await roads.connect(
             chosen.get("host", ""), int(chosen.get("port", "0")), self.name_for_theirs()
@@ -215,14 +215,18 @@ class Transfer:
         await self.session.send("transport-info", self.note("candidate-error"))
         await self.heard("candidate-error")
         if self.sends:
-            self.stream_id = secrets.token_hex(8)
-            stream = self._stream()
-            replaced = self.content(stanzas.ibb(self.stream_id, self.block_size))
-            assert await self.session.send("transport-replace", replaced) == ("", "")
-            await self.session.wait("transport-accept")
-            await stream.open()
-            return stream
+            return await self.replace()
         return await self.take_replacement(await self.session.wait("transport-replace"))
+
+    async def replace(self) -> InBand:
+        """Offer in-band instead, and open the stream."""
+        self.stream_id = secrets.token_hex(8)
+        stream = self.new_stream()
+        replaced = self.content(stanzas.ibb(self.stream_id, self.block_size))
+        assert await self.session.send("transport-replace", replaced) == ("", "")
+        await self.session.wait("transport-accept")
+        await stream.open()
+        return stream
 
     async def take_replacement(self, element: Element) -> InBand:
         """Accept a transport-replace, and wait until the stream is open."""
@@ -230,7 +234,7 @@ class Transfer:
         assert transport is not None
         self.stream_id = transport.get("sid", "")
         self.block_size = min(self.block_size, int(transport.get("block-size", "4096")))
-        stream = self._stream()
+        stream = self.new_stream()
         accepted = self.content(stanzas.ibb(self.stream_id, self.block_size))
         assert await self.session.send("transport-accept", accepted) == ("", "")
         async with asyncio.timeout(WAIT):

@@ -261,6 +261,8 @@ async def test_a_no_after_our_yes_ends_it(bench: Bench) -> None:
     await a.say("sas-result", "one", match="false")
     await bench.failed(a.case, REMOTE_ERROR, "security-error")
     await bench.got_nothing(a.case)
+    assert not await a.verified()
+    assert await bench.side.get(a.case.path, E2E, "VerifiedBy") == ""
 
 
 async def test_the_no_of_the_user_here_ends_it(bench: Bench) -> None:
