@@ -28,7 +28,7 @@ from tests.hostile.stage import (
     assert_nothing_delivered,
 )
 from tests.support.prosody import available
-from tests.support.side import CHANNEL, E2E, VERIFICATION, Side
+from tests.support.side import CHANNEL, E2E, VERIFICATION, WAIT, Side
 
 pytestmark = pytest.mark.skipif(not available(), reason="prosody is not installed")
 
@@ -115,6 +115,9 @@ async def test_the_strings_differ_and_whoever_says_so_ends_it(
     hers, his = await attempt.questions()
     at_alice, at_bob = await compare(stage, hers, his)
     assert at_alice != at_bob
+    async with asyncio.timeout(WAIT):
+        while len(relay.strings) < 2:  # the relay may be the last to know
+            await asyncio.sleep(0.01)
     assert {at_alice, at_bob} == set(relay.strings.values())
 
     side, question = (stage.alice, hers) if who_looks == "alice" else (stage.bob, his)

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.children import interruptible
 from tests.support.prosody import PASSWORD, Certificate, Prosody
 from tests.support.side import Side
 
@@ -87,6 +88,7 @@ class Desk:
             cwd=Path(__file__).parents[2],
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
+            preexec_fn=interruptible,
         )
         self._commands.append(Command(process))
         return self._commands[-1]

@@ -534,6 +534,16 @@ def _is_replace(iq: Element) -> bool:
     return jingle is not None and jingle.get("action") == "transport-replace"
 
 
+async def test_our_own_sid_sent_back_is_a_tie_that_the_peer_loses(bench: Bench) -> None:
+    case = await bench.offers(b"12345" * 1000)
+    session = case.transfer.session
+    answer = await session.send("session-initiate", case.transfer.offered)
+    assert answer == ("conflict", "tie-break")
+    assert bench.incoming() == []
+    assert await case.transfer.receive() == b"12345" * 1000
+    await bench.completed(case)
+
+
 async def test_an_offer_that_crosses_with_ours_is_another_file(bench: Bench) -> None:
     """Two files are not the same application: each goes its way."""
     going = await bench.offers(b"there" * 1000)

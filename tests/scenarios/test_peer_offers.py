@@ -273,3 +273,20 @@ async def test_offers_that_are_taken_back_leave_a_bounded_number_of_channels(
     assert len(await bench.channels()) == MAX_ENDED_CHANNELS
     assert len(bench.incoming()) == 600
     assert bench.memory() - before < 24 * MEGABYTE
+
+
+async def test_a_flood_whose_sender_acknowledges_nothing_costs_little(bench: Bench) -> None:
+    """Each offer is refused by a session-terminate that waits for its acknowledgement."""
+    stranger = await bench.stranger()
+    stranger.answers = lambda iq: False
+    before = bench.memory()
+    for number in range(3000):
+        content = stanzas.content(Element("{urn:example:chess}description"), stanzas.s5b("s"))
+        session = stranger.session(bench.jid, f"flood{number}")
+        last = session.post("session-initiate", content)
+        if number % 100 == 99:
+            await last
+    grown = bench.memory() - before
+    print(grown)
+    assert bench.incoming() == []
+    assert grown < 16 * MEGABYTE

@@ -13,6 +13,7 @@ import pytest
 from dbus_fast import Variant
 
 from telepathy_e2e.cli import names
+from tests.support.children import interruptible
 from tests.unit.cli_support import BOB, PATIENCE, PV, FakeCM, bus_address, cm
 
 __all__ = ["bus_address", "cm"]
@@ -22,7 +23,12 @@ TPE2E = (sys.executable, "-m", "telepathy_e2e.cli.main")
 
 async def start(*words: str, **streams: Any) -> asyncio.subprocess.Process:
     return await asyncio.create_subprocess_exec(
-        *TPE2E, *words, cwd=Path(__file__).parents[2], env=dict(os.environ), **streams
+        *TPE2E,
+        *words,
+        cwd=Path(__file__).parents[2],
+        env=dict(os.environ),
+        preexec_fn=interruptible,
+        **streams,
     )
 
 
