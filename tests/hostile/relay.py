@@ -153,6 +153,7 @@ class ManInTheMiddle(OnThePath):
         self._borrowed = borrowed or {}
         self.plaintext = {"initiator": bytearray(), "responder": bytearray()}
         self.strings: dict[str, str] = {}
+        self._compared = asyncio.Event()
         self.events: dict[str, list[protection.Event]] = {"initiator": [], "responder": []}
         self._compare = compare
         self._lie = lie
@@ -189,6 +190,11 @@ class ManInTheMiddle(OnThePath):
             for event in events
             if isinstance(event, protection.Protected) and event.identity_certificate is not None
         }
+
+    async def compared(self) -> dict[str, str]:
+        """Wait for both of ``strings``: a user may see his before we can compute ours."""
+        await self._compared.wait()
+        return self.strings
 
     # -- signalling -------------------------------------------------------------------------
 
@@ -300,6 +306,8 @@ class ManInTheMiddle(OnThePath):
                     self._compare_with("responder" if role == "initiator" else "initiator")
                 case protection.StringReady(text):
                     self.strings[role] = text
+                    if len(self.strings) == 2:
+                        self._compared.set()
                     self._machines[role].confirm_sas(True, time.monotonic())
                     self._listen(role)
                 case _:

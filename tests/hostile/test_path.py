@@ -386,7 +386,9 @@ async def test_the_strings_of_two_sides_differ_with_a_relay_between_them(
     clients.flush(bob, alice)
     seen = [await clients.wait(end, protection.StringReady) for end in (alice, bob)]
     assert seen[0] != seen[1]
-    assert set(middle.strings.values()) == {
+    async with asyncio.timeout(WAIT):
+        known = await middle.compared()
+    assert set(known.values()) == {
         each.text for each in seen if isinstance(each, protection.StringReady)
     }
 
