@@ -8,11 +8,11 @@ from typing import Any, Final
 
 from telepathy_e2e.bus import caller, parameters, protocol
 from telepathy_e2e.bus.channels.table import ChannelClass
-from telepathy_e2e.bus.connection import ConnectionObject
+from telepathy_e2e.bus.connections.object import ConnectionObject
+from telepathy_e2e.bus.connections.served import Connection
 from telepathy_e2e.bus.identifiers import MANAGER_PATH, connection_names
 from telepathy_e2e.bus.members import Interface, Property, Signal, method
 from telepathy_e2e.bus.objects import Objects
-from telepathy_e2e.bus.served import Connection
 from telepathy_e2e.bus.types import NameAndPath, ParamSpecs, ProtocolMap, Strings
 from telepathy_e2e.bus.wire import Bus, BusGone, DBusDict, DBusObjectPath, DBusStr
 from telepathy_e2e.errors import NotAvailable, NotImplementedByUs

@@ -7,6 +7,7 @@ from typing import Protocol
 
 from telepathy_e2e.net.listener import Listener
 from telepathy_e2e.service.channel import Channel, Owner
+from telepathy_e2e.service.events import ConnectionEvent, Emitter
 from telepathy_e2e.service.handles import Handles
 from telepathy_e2e.service.inband import InBandHub
 from telepathy_e2e.service.sessions import SessionHub
@@ -21,6 +22,8 @@ class Account(Owner, Protocol):
     """One XMPP account, as channels see it."""
 
     handles: Handles
+    events: Emitter[ConnectionEvent]
+    status: int
     self_handle: int
     self_id: str
     client: Client
@@ -35,6 +38,10 @@ class Account(Owner, Protocol):
     ask_certificate: bool
     tries: ContactTries
     parameters: Mapping[str, object]
+
+    @property
+    def channels(self) -> Mapping[str, Channel]:
+        """Those that are there, by object path."""
 
     def question_handler_announced(self) -> bool:
         """Whether some client said that it handles PeerVerification1."""

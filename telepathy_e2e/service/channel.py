@@ -7,6 +7,7 @@ from typing import ClassVar, Protocol
 from telepathy_e2e.errors import TelepathyError
 from telepathy_e2e.service import names
 from telepathy_e2e.service.events import ChannelEvent, Closed, Emitter
+from telepathy_e2e.service.handles import HANDLE_TYPE_CONTACT
 
 
 class Owner(Protocol):
@@ -37,10 +38,11 @@ class Channel:
         requested: bool,
         initiator_handle: int,
         initiator_id: str,
+        target_handle_type: int = HANDLE_TYPE_CONTACT,
     ) -> None:
         self.owner = owner
         self.object_path = object_path
-        self.target_handle_type = 1
+        self.target_handle_type = target_handle_type
         self.target_handle = target_handle
         self.target_id = target_id
         self.requested = requested
@@ -61,6 +63,9 @@ class Channel:
             names.CHANNEL + ".InitiatorHandle": self.initiator_handle,
             names.CHANNEL + ".InitiatorID": self.initiator_id,
         }
+
+    def begin(self) -> None:
+        """It was requested, and everybody knows of it now: tell nothing of a channel before."""
 
     def disconnected(self, error: TelepathyError, stopped: bool) -> None:
         """The connection goes, and the channel with it.

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
-from typing import TYPE_CHECKING
+from xml.etree.ElementTree import Element
 
 from telepathy_e2e.errors import (
     AuthenticationFailed,
@@ -18,21 +16,17 @@ from telepathy_e2e.errors import (
     EncryptionNotAvailable,
     InvalidArgument,
     NotAvailable,
-    NotCapable,
-    Offline,
+    PeerError,
     TelepathyError,
 )
-from telepathy_e2e.jingle import files
 from telepathy_e2e.jingle.stanzas import Content
 from telepathy_e2e.net.listener import Listener
 from telepathy_e2e.service import names, requests
 from telepathy_e2e.service.capabilities import (
-    XTLS_FEATURE,
     ChannelClass,
     HandlerCapabilities,
     channel_classes,
     contact_classes,
-    takes_files,
 )
 from telepathy_e2e.service.channel import Channel
 from telepathy_e2e.service.events import (
@@ -43,7 +37,8 @@ from telepathy_e2e.service.events import (
     PresencesChanged,
     StatusChanged,
 )
-from telepathy_e2e.service.failures import NoRoad, SecurityFailed
+from telepathy_e2e.service.feature import ChannelManager, Feature
+from telepathy_e2e.service.file_transfers import FileTransfers
 from telepathy_e2e.service.handles import Handles
 from telepathy_e2e.service.inband import InBandHub
 from telepathy_e2e.service.sessions import Link, SessionHub
@@ -54,9 +49,6 @@ from telepathy_e2e.verify.tries import ContactTries
 from telepathy_e2e.xmpp.client import Client, Resource
 from telepathy_e2e.xmpp.jid import bare, normalise
 from telepathy_e2e.xmpp.settings import Password, Settings
-
-if TYPE_CHECKING:
-    from telepathy_e2e.service.transfers import FileTransfer
 
 log = logging.getLogger(__name__)
 
@@ -79,10 +71,6 @@ CONNECTED, CONNECTING, DISCONNECTED = range(3)
     REASON_CERT_SELF_SIGNED,
     REASON_CERT_OTHER_ERROR,
 ) = range(14)
-
-# Channels whose transfer is over and that no client has closed. A peer can make them (offer,
-# cancel, offer, ...); past this many the oldest are closed.
-MAX_ENDED_CHANNELS = 256
 
 ALL_ROADS = frozenset({"direct", "proxy", "in-band"})
 
@@ -166,12 +154,14 @@ class Connection:
         self.tries = tries if tries is not None else ContactTries()
         self._capabilities = HandlerCapabilities()
         self._keys_seen: set[str] = set()
-        self._ended: dict[str, Channel] = {}
         self._paths = 0
         self._presence = ("available", "")
         self._over = False
         self.client = Client(self._settings(account), self)
-        self.client.set_features(self._capabilities.features())
+        self.files = FileTransfers(self)
+        self.features: tuple[Feature, ...] = (self.files,)
+        self.managers: tuple[ChannelManager, ...] = (self.files,)
+        self.client.set_features(self._disco())
         self.inband = InBandHub(self.client)
         self.hub = SessionHub(self.client, self._own_jid, self._in_roster, self._offered)
 
@@ -215,6 +205,8 @@ class Connection:
         self.client.set_presence(_SHOWS[self._presence[0]], self._presence[1], self._priority())
         self._tell_presence(self.self_id)
         self._set_status(CONNECTED, REASON_REQUESTED)
+        for feature in self.features:
+            feature.connected()
 
     async def disconnect(self) -> None:
         """Connection.Disconnect: sessions terminated, channels closed, the stream ended."""
@@ -227,6 +219,8 @@ class Connection:
         why = error if error is not None else Cancelled("The connection was closed by the user")
         for channel in list(self.channels.values()):
             channel.disconnected(why, stopped=error is None)
+        for feature in self.features:
+            feature.disconnected(why, stopped=error is None)
         await self.hub.close()
         await self.client.disconnect()
         await self.listener.close()
@@ -243,6 +237,24 @@ class Connection:
         """The stream ended; None when we ended it."""
         if error is not None:
             self.tasks.start("end", self._end(status_reason(error), error))
+
+    def message_received(self, stanza: Element) -> None:
+        """A message; the first feature that it is for takes it."""
+        try:
+            any(feature.receive_message(stanza) for feature in self.features)
+        except PeerError as error:
+            log.info("a message was dropped: %s", error)
+
+    def presence_received(self, stanza: Element) -> bool:
+        """A presence; True if a feature says that it is not one of a contact."""
+        try:
+            return any(feature.receive_presence(stanza) for feature in self.features)
+        except PeerError as error:
+            log.info("a presence was dropped: %s", error)
+            return True
+
+    def presence_extras(self) -> list[Element]:
+        return [element for feature in self.features for element in feature.presence_extras()]
 
     def presence_changed(self, bare_jid: str) -> None:
         """Some resource of a contact came, changed or went."""
@@ -314,12 +326,17 @@ class Connection:
         self, clients: Iterable[tuple[str, Sequence[Mapping[str, object]], Sequence[str]]]
     ) -> None:
         """ContactCapabilities.UpdateCapabilities."""
-        before = self._capabilities.features()
+        before = self._disco()
         self._capabilities.update(clients)
-        features = self._capabilities.features()
+        features = self._disco()
         if features != before:
             self.client.set_features(features)
             self.events.emit(ContactCapabilitiesChanged((self.self_handle,)))
+
+    def _disco(self) -> list[str]:
+        """What our service discovery says (XEP-0030)."""
+        of_features = [name for each in self.features for name in each.disco]
+        return [*self._capabilities.features(), *of_features]
 
     def contact_capabilities(self, handle: int) -> list[ChannelClass]:
         """ContactCapabilities of a contact.
@@ -351,95 +368,42 @@ class Connection:
         """Requests.RequestableChannelClasses."""
         return channel_classes()
 
-    def create_channel(self, request: Mapping[str, object]) -> Channel:
-        """Requests.CreateChannel; the caller announces the channel after its reply.
+    async def create_channel(self, request: Mapping[str, object]) -> Channel:
+        """Requests.CreateChannel; the caller announces the channel after its reply, and then
+        calls its ``begin``.
 
         Raises:
             Disconnected: not connected.
             NotImplementedByUs, InvalidArgument, InvalidHandle: see ``requests.parse``.
-            Offline, NotCapable: the contact cannot take files now.
+            TelepathyError: see ``feature.ChannelManager``.
         """
+        manager, asked = self._parsed(request)
+        return self._made(await manager.create(asked))
+
+    async def ensure_channel(self, request: Mapping[str, object]) -> tuple[bool, Channel]:
+        """Requests.EnsureChannel: likewise, or a channel that is there and fits."""
+        manager, asked = self._parsed(request)
+        yours, channel = await manager.ensure(asked)
+        return yours, self._made(channel) if yours else channel
+
+    def _parsed(
+        self, request: Mapping[str, object]
+    ) -> tuple[ChannelManager, requests.ChannelRequest]:
         if self.status != CONNECTED:
             raise Disconnected("The connection is not up")
-        asked = requests.parse(request, self.handles)
-        target = self.handles.inspect(asked.handle)
-        replaced = self._replaced(asked, target)
-        self._check_reachable(target)
-        transfer = _file_transfer()(
-            self,
-            self.next_path("FileTransfer"),
-            target_handle=asked.handle,
-            requested=True,
-            details=asked.details,
-            demands=asked.demands,
-            replaces=asked.replaces,
-        )
-        self.channels[transfer.object_path] = transfer
-        asyncio.get_running_loop().call_soon(self._begin, transfer, replaced)
-        return transfer
+        asked = requests.parse(request, self.requestable_channel_classes(), self.handles)
+        return next(each for each in self.managers if each.manages(asked)), asked
 
-    def _begin(self, transfer: FileTransfer, replaced: FileTransfer | None) -> None:
-        """After the reply and NewChannels: nothing of a channel may be told before."""
-        if not transfer.closed:
-            if replaced is not None and not replaced.closed:
-                replaced.close()
-            transfer.offer()
-
-    def ensure_channel(self, request: Mapping[str, object]) -> tuple[bool, Channel]:
-        """Requests.EnsureChannel. Two files are never the same channel, so this always creates."""
-        return True, self.create_channel(request)
-
-    def _replaced(self, asked: requests.FileRequest, target: str) -> FileTransfer | None:
-        if asked.replaces == "/":
-            return None
-        channel = self.channels.get(asked.replaces)
-        if not isinstance(channel, _file_transfer()) or channel.target_id != target:
-            raise InvalidArgument("Replaces names no file transfer with this contact")
+    def _made(self, channel: Channel) -> Channel:
+        self.channels[channel.object_path] = channel
         return channel
-
-    def _check_reachable(self, target: str) -> None:
-        resources = self.client.resources(target)
-        if not resources:
-            raise Offline("The contact is not online, or does not show it to you")
-        if not any(takes_files(each) or each.features is None for each in resources):
-            raise NotCapable("No program of the contact takes files")
-
-    async def find_peer(self, bare_jid: str) -> Resource:
-        """See ``account.Account``: the resource that takes files, one that protects them first."""
-        resources = self.client.resources(bare_jid)
-        known = []
-        for resource in resources:
-            if resource.features is None:
-                features = await self.client.features_of(resource.jid)
-                resource = replace(resource, features=features)
-            known.append(resource)
-        able = [resource for resource in known if takes_files(resource)]
-        if not able:
-            if not resources:
-                raise Offline("The contact is not online, or does not show it to you")
-            raise NotCapable("No program of the contact takes files")
-        return max(able, key=lambda each: (XTLS_FEATURE in (each.features or ()), each.priority))
 
     def _offered(self, link: Link, content: Content) -> None:
         """A peer initiated a session."""
-        if content.description is None or not files.is_file(content.description):
+        if content.description is not None and self.files.understands(content.description):
+            self.files.offered(link, content)
+        else:
             link.terminate("unsupported-applications")
-            return
-        if content.senders not in (None, "initiator", "both"):
-            link.terminate("unsupported-applications", "Requests for files are not supported")
-            return
-        handle = self.handles.of_jid(bare(link.peer))
-        try:
-            transfer = _file_transfer().incoming(self, link, content, handle)
-        except SecurityFailed as failure:
-            link.terminate(failure.condition)
-            return
-        except NoRoad:
-            link.terminate("unsupported-transports")
-            return
-        online = self.client.resources(bare(link.peer))
-        link.seen_online = any(each.jid == link.peer for each in online)
-        self.announce(transfer)
 
     # -- ``account.Account`` ----------------------------------------------------------------
 
@@ -462,20 +426,13 @@ class Connection:
 
     def channel_closed(self, channel: Channel) -> None:
         self.channels.pop(channel.object_path, None)
-        self._ended.pop(channel.object_path, None)
+        self.files.channel_closed(channel)
 
     def transfer_ended(self, channel: Channel) -> None:
-        if not channel.closed:
-            self._ended[channel.object_path] = channel
-            if len(self._ended) > MAX_ENDED_CHANNELS:
-                next(iter(self._ended.values())).close()
+        self.files.transfer_ended(channel)
 
-
-def _file_transfer() -> type[FileTransfer]:
-    """Imported with the first transfer: with it come OpenSSL and a third of the memory."""
-    from telepathy_e2e.service.transfers import FileTransfer
-
-    return FileTransfer
+    async def find_peer(self, bare_jid: str) -> Resource:
+        return await self.files.find_peer(bare_jid)
 
 
 def _number(value: object) -> int:

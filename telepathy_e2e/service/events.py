@@ -1,16 +1,18 @@
 """What the service layer tells those who watch its objects, and the little machine that tells it.
 
-Each event is named as the D-Bus signal that the bus layer makes of it, or, where there is none,
-for what happened.
+An event that becomes a D-Bus signal has the signal's name, its arguments as fields in their order,
+and says in ``interface`` whose signal it is (empty: that of the channel's type). Modules of one
+feature declare their own events beside it; here are those that several need.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, ClassVar, Generic, TypeVar
 
 from telepathy_e2e.errors import TelepathyError
+from telepathy_e2e.service import names
 
 if TYPE_CHECKING:
     from telepathy_e2e.service.channel import Channel
@@ -43,7 +45,14 @@ class Emitter(Generic[E]):
 
 
 @dataclass(frozen=True)
-class StatusChanged:
+class ConnectionEvent:
+    """Something happened to a connection."""
+
+    interface: ClassVar[str] = names.CONNECTION
+
+
+@dataclass(frozen=True)
+class StatusChanged(ConnectionEvent):
     """Connection.StatusChanged; ``error`` says more where there is more to say."""
 
     status: int
@@ -52,14 +61,14 @@ class StatusChanged:
 
 
 @dataclass(frozen=True)
-class ChannelOpened:
+class ChannelOpened(ConnectionEvent):
     """A channel that nobody on the bus requested is there (Requests.NewChannels)."""
 
     channel: Channel
 
 
 @dataclass(frozen=True)
-class SelfContactChanged:
+class SelfContactChanged(ConnectionEvent):
     """The own handle or identifier is another one, after the server bound another resource."""
 
     handle: int
@@ -67,90 +76,80 @@ class SelfContactChanged:
 
 
 @dataclass(frozen=True)
-class PresencesChanged:
+class PresencesChanged(ConnectionEvent):
     """SimplePresence.PresencesChanged: handle to (type, status, message)."""
+
+    interface = names.SIMPLE_PRESENCE
 
     presences: Mapping[int, tuple[int, str, str]]
 
 
 @dataclass(frozen=True)
-class ContactCapabilitiesChanged:
+class ContactCapabilitiesChanged(ConnectionEvent):
     """ContactCapabilities.ContactCapabilitiesChanged: handles whose classes changed."""
 
+    interface = names.CONTACT_CAPABILITIES
+
     handles: tuple[int, ...]
-
-
-ConnectionEvent = (
-    StatusChanged
-    | ChannelOpened
-    | SelfContactChanged
-    | PresencesChanged
-    | ContactCapabilitiesChanged
-)
 
 
 # -- of a channel ---------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
-class Closed:
+class ChannelEvent:
+    """Something happened to a channel."""
+
+    interface: ClassVar[str] = ""
+
+
+@dataclass(frozen=True)
+class Closed(ChannelEvent):
     """Channel.Closed; the object leaves the bus, and ChannelClosed goes out on the connection."""
 
 
 @dataclass(frozen=True)
-class Changed:
-    """Properties of ``interface`` have new values: PropertiesChanged, read from the object."""
+class Changed(ChannelEvent):
+    """Properties of interface ``of`` have new values: PropertiesChanged, read from the object."""
 
-    interface: str
+    of: str
     names: tuple[str, ...]
 
 
 @dataclass(frozen=True)
-class FileTransferStateChanged:
+class FileTransferStateChanged(ChannelEvent):
     state: int
     reason: int
 
 
 @dataclass(frozen=True)
-class TransferredBytesChanged:
+class TransferredBytesChanged(ChannelEvent):
     count: int
 
 
 @dataclass(frozen=True)
-class InitialOffsetDefined:
+class InitialOffsetDefined(ChannelEvent):
     offset: int
 
 
 @dataclass(frozen=True)
-class URIDefined:
+class URIDefined(ChannelEvent):
     uri: str
 
 
 @dataclass(frozen=True)
-class PeerStarted:
+class PeerStarted(ChannelEvent):
     """PeerVerification1.PeerStarted: the other side began ``method``; this user has to agree."""
 
     method: str
 
 
 @dataclass(frozen=True)
-class Finished:
+class Finished(ChannelEvent):
     """PeerVerification1.Finished."""
 
     state: str
     method: str
-
-
-ChannelEvent = (
-    Closed
-    | Changed
-    | FileTransferStateChanged
-    | TransferredBytesChanged
-    | InitialOffsetDefined
-    | URIDefined
-    | PeerStarted
-    | Finished
-)
 
 
 # -- of a certificate object ----------------------------------------------------------------

@@ -1,66 +1,99 @@
-"""Handles: small numbers for contacts, stable while the connection lives."""
+"""Handles: small numbers for contacts and rooms, stable while the connection lives."""
 
 from __future__ import annotations
 
-from telepathy_e2e.errors import InvalidHandle, NotImplementedByUs
-from telepathy_e2e.xmpp.jid import bare, normalise
+from telepathy_e2e.errors import InvalidArgument, InvalidHandle, NotImplementedByUs
+from telepathy_e2e.xmpp.jid import bare, local_of, normalise
 
+# Handle_Type
 HANDLE_TYPE_NONE = 0
 HANDLE_TYPE_CONTACT = 1
+HANDLE_TYPE_ROOM = 2
 
-# Strangers can make us learn JIDs (an offer, a presence); past this many the connection answers
-# with an error instead of growing. A large roster has some thousand contacts.
+_KINDS = {HANDLE_TYPE_CONTACT: "contact", HANDLE_TYPE_ROOM: "room"}
+
+# Strangers can make us learn JIDs (an offer, a presence, a room full of them); past this many the
+# connection answers with an error instead of growing. A large roster has some thousand contacts, 50
+# large rooms have ten thousand occupants.
 MAX_HANDLES = 100_000
 
 
 class Handles:
-    """Contact handles and their normalised bare JIDs; handles are immortal and never reused."""
+    """Handles of each type and their normalised JIDs; handles are immortal and never reused.
+
+    A contact is a bare JID, or an occupant of a room by its full JID in it; a room is a bare JID.
+    """
 
     def __init__(self) -> None:
-        self._by_identifier: dict[str, int] = {}
-        self._identifiers: list[str] = [""]
+        self._tables = {kind: _Table() for kind in _KINDS}
 
-    def ensure(self, identifier: str) -> int:
-        """The handle of a contact.
+    def ensure(self, identifier: str, kind: int = HANDLE_TYPE_CONTACT) -> int:
+        """The handle of a contact or room.
 
         Args:
             identifier: any JID; a resource is cut off.
+            kind: Handle_Type.
         Raises:
             InvalidHandle: not a JID, or too many handles.
+            NotImplementedByUs: another handle type.
         """
+        self.check_type(kind)
         try:
             jid = bare(normalise(identifier))
         except ValueError as error:
-            raise InvalidHandle(f"This is not a valid contact identifier: {error}") from error
-        return self.of_jid(jid)
+            raise InvalidHandle(
+                f"This is not a valid {_KINDS[kind]} identifier: {error}"
+            ) from error
+        if kind == HANDLE_TYPE_ROOM and not local_of(jid):
+            raise InvalidHandle("A room looks like name@conference.example.org")
+        return self.of_jid(jid, kind)
 
-    def of_jid(self, jid: str) -> int:
-        """The same for a bare JID that is known to be normalised."""
-        handle = self._by_identifier.get(jid)
+    def of_jid(self, jid: str, kind: int = HANDLE_TYPE_CONTACT) -> int:
+        """The same for a JID that is known to be normalised, and taken as it is."""
+        return self._tables[kind].ensure(jid)
+
+    def inspect(self, handle: int, kind: int = HANDLE_TYPE_CONTACT) -> str:
+        """The JID of a handle.
+
+        Raises:
+            InvalidHandle: no such handle.
+            NotImplementedByUs: another handle type.
+        """
+        self.check_type(kind)
+        return self._tables[kind].inspect(handle, _KINDS[kind])
+
+    @staticmethod
+    def check_type(kind: int) -> None:
+        """Contacts and rooms have handles.
+
+        Raises:
+            InvalidArgument: no such handle type.
+            NotImplementedByUs: another one.
+        """
+        if not 0 < kind <= 4:
+            raise InvalidArgument(f"There is no handle type {kind}")
+        if kind not in _KINDS:
+            raise NotImplementedByUs("Only contacts (type 1) and rooms (type 2) have handles")
+
+
+class _Table:
+    """Handles of one type."""
+
+    def __init__(self) -> None:
+        self._handles: dict[str, int] = {}
+        self._identifiers: list[str] = [""]
+
+    def ensure(self, jid: str) -> int:
+        handle = self._handles.get(jid)
         if handle is None:
             if len(self._identifiers) > MAX_HANDLES:
                 raise InvalidHandle("This connection knows too many contacts already")
             handle = len(self._identifiers)
             self._identifiers.append(jid)
-            self._by_identifier[jid] = handle
+            self._handles[jid] = handle
         return handle
 
-    def inspect(self, handle: int) -> str:
-        """The bare JID of a contact handle.
-
-        Raises:
-            InvalidHandle: no such handle.
-        """
+    def inspect(self, handle: int, word: str) -> str:
         if not 0 < handle < len(self._identifiers):
-            raise InvalidHandle(f"There is no contact with the handle {handle}")
+            raise InvalidHandle(f"There is no {word} with the handle {handle}")
         return self._identifiers[handle]
-
-    @staticmethod
-    def check_type(handle_type: int) -> None:
-        """Only contacts have handles so far.
-
-        Raises:
-            NotImplementedByUs: another handle type.
-        """
-        if handle_type != HANDLE_TYPE_CONTACT:
-            raise NotImplementedByUs("Only handles of contacts (type 1) are supported")

@@ -279,8 +279,13 @@ class FileTransfer(ProtectedChannel):
 
     # -- the two scripts --------------------------------------------------------------------
 
-    def offer(self) -> None:
-        """Start an outgoing transfer."""
+    def begin(self) -> None:
+        """Take over from the channel that this one replaces, and offer the file."""
+        if self.closed:
+            return
+        replaced = self._account.channels.get(self.replaces)
+        if replaced is not None:
+            replaced.close()
         self._start(self._send())
 
     async def _send(self) -> None:

@@ -77,6 +77,15 @@ class ClientEvents(Protocol):
         Told once, and not at all if ``connect`` raised.
         """
 
+    def message_received(self, stanza: Element) -> None:
+        """A message stanza, as it came."""
+
+    def presence_received(self, stanza: Element) -> bool:
+        """A presence stanza, as it came; True if it must not count as a contact's."""
+
+    def presence_extras(self) -> list[Element]:
+        """Further children for each presence that is sent."""
+
     def presence_changed(self, bare_jid: str) -> None:
         """``resources(bare_jid)`` changed: somebody came, went, or is busy."""
 
@@ -283,6 +292,17 @@ class Client:
         """
         self._iqs.on(tag, handler)
 
+    def send(self, stanza: Element) -> None:
+        """Send a message or presence, after all that was sent before.
+
+        Raises:
+            Disconnected: the stream is gone.
+            InvalidArgument: a character that XML cannot carry.
+        """
+        if self._state not in ("connecting", "up") or not self._jid:
+            raise Disconnected("The connection to the server is not up")
+        self._put(stanza)
+
     # -- presence and contacts --------------------------------------------------------------
 
     def set_presence(self, show: str, status: str, priority: int) -> None:
@@ -307,9 +327,15 @@ class Client:
     def _send_presence(self, presence: Element) -> None:
         whole = Element(PRESENCE)
         whole.extend(presence)
+        whole.extend(self._events.presence_extras())
         whole.append(self._own.element())
         self._put(whole)
         self._presence = presence
+
+    def presence_extras_changed(self) -> None:
+        """Send the presence again if it has been sent: it says something new."""
+        if self._presence is not None and self._state == "up":
+            self._send_presence(self._presence)
 
     def contacts(self) -> Mapping[str, RosterItem]:
         """The contact list by bare JID."""
@@ -342,8 +368,11 @@ class Client:
                 self._capabilities.now_known(jid)
 
     def _received(self, stanza: Element) -> None:
-        """A presence or a message; messages mean nothing here yet."""
+        """A presence or a message."""
         if stanza.tag != PRESENCE:
+            self._events.message_received(stanza)
+            return
+        if self._events.presence_received(stanza):
             return
         sender = self._presences.receive(stanza)
         if sender is None:
@@ -358,8 +387,8 @@ class Client:
 
     def set_features(self, features: Iterable[str]) -> None:
         """Say from now on that we can do this (and what every client can)."""
-        if self._own.set_features(features) and self._presence is not None and self._state == "up":
-            self._send_presence(self._presence)
+        if self._own.set_features(features):
+            self.presence_extras_changed()
 
     async def features_of(self, full_jid: str) -> frozenset[str]:
         """What a program can do, asked of itself if its presence did not say.

@@ -47,6 +47,7 @@ class Witness:
 
     def __init__(self) -> None:
         self.ended: list[TelepathyError | None] = []
+        self.messages: list[Element] = []
         self.presences: list[str] = []
         self.capabilities: list[str] = []
         self.roster: set[str] = set()
@@ -55,6 +56,16 @@ class Witness:
     def disconnected(self, error: TelepathyError | None) -> None:
         self.ended.append(error)
         self._news.set()
+
+    def message_received(self, stanza: Element) -> None:
+        self.messages.append(stanza)
+        self._news.set()
+
+    def presence_received(self, stanza: Element) -> bool:
+        return False
+
+    def presence_extras(self) -> list[Element]:
+        return []
 
     def presence_changed(self, bare_jid: str) -> None:
         self.presences.append(bare_jid)

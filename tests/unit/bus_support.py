@@ -275,7 +275,7 @@ class FakeConnection:
         self._count += 1
         return f"{self.object_path}/Channel{self._count}"
 
-    def create_channel(self, request: Mapping[str, Any]) -> Channel:
+    async def create_channel(self, request: Mapping[str, Any]) -> Channel:
         if self.failure is not None:
             raise self.failure
         self.requests.append(dict(request))
@@ -283,11 +283,11 @@ class FakeConnection:
         self.channels[channel.object_path] = channel
         return channel
 
-    def ensure_channel(self, request: Mapping[str, Any]) -> tuple[bool, Channel]:
+    async def ensure_channel(self, request: Mapping[str, Any]) -> tuple[bool, Channel]:
         for channel in self.channels.values():
             if isinstance(channel, FakeTransfer):
                 return False, channel
-        return True, self.create_channel(request)
+        return True, await self.create_channel(request)
 
     def open(self, channel: Channel) -> None:
         self.channels[channel.object_path] = channel

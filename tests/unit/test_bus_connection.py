@@ -165,11 +165,11 @@ async def test_handles_and_identifiers_are_translated(served: Served) -> None:
     await value(served, CONN, "ReleaseHandles", "uau", 1, handles)
     for member in ("InspectHandles", "HoldHandles", "ReleaseHandles"):
         assert await error(served, CONN, member, "uau", 1, [999]) == ERROR + "InvalidHandle"
-        assert await error(served, CONN, member, "uau", 2, handles) == ERROR + "NotImplemented"
+        assert await error(served, CONN, member, "uau", 3, handles) == ERROR + "NotImplemented"
     assert await error(served, CONN, "RequestHandles", "uas", 1, ["a b@c"]) == (
         ERROR + "InvalidHandle"
     )
-    assert await error(served, CONN, "RequestHandles", "uas", 2, ["room@c"]) == (
+    assert await error(served, CONN, "RequestHandles", "uas", 3, ["list"]) == (
         ERROR + "NotImplemented"
     )
     assert await value(served, CONN, "GetSelfHandle") == served.connection.self_handle

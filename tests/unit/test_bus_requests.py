@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
 import pytest
@@ -29,10 +28,10 @@ async def test_the_reply_goes_out_before_new_channels_and_that_before_anything_e
     connection = await served.connected()
     real = connection.create_channel
 
-    def create(request: Any) -> Any:
-        channel = real(request)
+    async def create(request: Any) -> Any:
+        channel = await real(request)
         # As soon as it may, the service goes on.
-        asyncio.get_running_loop().call_soon(channel.events.emit, FileTransferStateChanged(2, 1))
+        channel.begin = lambda: channel.events.emit(FileTransferStateChanged(2, 1))  # type: ignore[method-assign]
         return channel
 
     connection.create_channel = create  # type: ignore[method-assign]

@@ -10,16 +10,15 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from telepathy_e2e.bus import caller, introspection, members
-from telepathy_e2e.bus.capabilities import CapabilitiesInterface
 from telepathy_e2e.bus.channels.base import ChannelInterface
 from telepathy_e2e.bus.channels.table import INTERFACES
 from telepathy_e2e.bus.channels.verification import TLSCertificateInterface
-from telepathy_e2e.bus.connection import ConnectionInterface
-from telepathy_e2e.bus.contacts import ContactsInterface
+from telepathy_e2e.bus.connections.base import ConnectionInterface
+from telepathy_e2e.bus.connections.contacts import ContactsInterface
+from telepathy_e2e.bus.connections.requests import RequestsInterface
+from telepathy_e2e.bus.connections.table import PARTS
 from telepathy_e2e.bus.manager import Manager
-from telepathy_e2e.bus.presence import PresenceInterface
 from telepathy_e2e.bus.protocol import ProtocolInterface, ProtocolPresence
-from telepathy_e2e.bus.requests import RequestsInterface
 from telepathy_e2e.errors import TelepathyError
 
 ROOT = Path(__file__).parents[2]
@@ -27,11 +26,16 @@ OURS = ROOT / "spec"
 TELEPATHY = ROOT.parent / "shared" / "reference" / "telepathy-spec"
 TP = "{http://telepathy.freedesktop.org/wiki/DbusSpec#extensions-v0}"
 
+
+def _exported(*interfaces: type[members.Interface]) -> tuple[type[members.Interface], ...]:
+    return interfaces
+
+
 EXPORTED: dict[str, type[members.Interface]] = {
     **INTERFACES,
     **{
         each.name: each
-        for each in (
+        for each in _exported(
             TLSCertificateInterface,
             Manager,
             ProtocolInterface,
@@ -39,8 +43,7 @@ EXPORTED: dict[str, type[members.Interface]] = {
             ConnectionInterface,
             RequestsInterface,
             ContactsInterface,
-            PresenceInterface,
-            CapabilitiesInterface,
+            *PARTS,
         )
     },
 }

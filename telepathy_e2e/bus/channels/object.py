@@ -36,10 +36,11 @@ class ChannelObject:
         self._objects = objects
         self._on_closed = on_closed
         self._base = ChannelInterface(channel)
-        self._type = INTERFACES[channel.channel_type](channel)
-        more = [INTERFACES[name](channel) for name in channel.interfaces]
+        self._interfaces = {
+            name: INTERFACES[name](channel) for name in (channel.channel_type, *channel.interfaces)
+        }
         self._certificate = getattr(channel, "certificate", None)
-        objects.export(channel.object_path, self._base, self._type, *more)
+        objects.export(channel.object_path, self._base, *self._interfaces.values())
         self._unsubscribe = [channel.events.subscribe(self._event)]
         if isinstance(self._certificate, TLSCertificate):
             shown = TLSCertificateInterface(self._certificate)
@@ -65,11 +66,11 @@ class ChannelObject:
                 self._base.Closed()
                 self.withdraw()
                 self._on_closed(self.channel.object_path)
-            case Changed(interface, names):
-                self._objects.changed(self.channel.object_path, interface, names)
+            case Changed(of, names):
+                self._objects.changed(self.channel.object_path, of, names)
             case _:
-                # Events are named as the signals of the channel's type.
-                signal = getattr(self._type, type(event).__name__)
+                shown = self._interfaces[event.interface or self.channel.channel_type]
+                signal = getattr(shown, type(event).__name__)
                 signal(*(getattr(event, each.name) for each in fields(event)))
 
 

@@ -8,9 +8,9 @@ from typing import Any
 from telepathy_e2e.bus import caller
 from telepathy_e2e.bus.channels.object import ChannelObject
 from telepathy_e2e.bus.channels.table import class_list, requested
+from telepathy_e2e.bus.connections.served import Connection, check_connected
 from telepathy_e2e.bus.members import Interface, Property, Signal, method
 from telepathy_e2e.bus.objects import Objects
-from telepathy_e2e.bus.served import Connection, check_connected
 from telepathy_e2e.bus.types import (
     ChannelClasses,
     ChannelDetails,
@@ -55,15 +55,15 @@ class RequestsInterface(Interface):
         return class_list(self._connection.requestable_channel_classes())
 
     @method("CreateChannel")
-    def create_channel(self, Request: DBusDict) -> PathAndProperties:
+    async def create_channel(self, Request: DBusDict) -> PathAndProperties:
         check_connected(self._connection)
-        channel = self._connection.create_channel(requested(Request))
+        channel = await self._connection.create_channel(requested(Request))
         return channel.object_path, self._new(channel)
 
     @method("EnsureChannel")
-    def ensure_channel(self, Request: DBusDict) -> YoursPathAndProperties:
+    async def ensure_channel(self, Request: DBusDict) -> YoursPathAndProperties:
         check_connected(self._connection)
-        yours, channel = self._connection.ensure_channel(requested(Request))
+        yours, channel = await self._connection.ensure_channel(requested(Request))
         shown = self._shown.get(channel.object_path)
         properties = shown.immutable_properties if shown is not None else self._new(channel)
         return yours, channel.object_path, properties
@@ -71,7 +71,12 @@ class RequestsInterface(Interface):
     def _new(self, channel: Channel) -> dict[str, Any]:
         """Clients only take a channel as theirs if the reply comes before NewChannels."""
         properties = self.add(channel).immutable_properties
-        caller.after_reply(lambda: self.announce(channel))
+
+        def told() -> None:
+            self.announce(channel)
+            channel.begin()
+
+        caller.after_reply(told)
         return properties
 
     def add(self, channel: Channel) -> ChannelObject:

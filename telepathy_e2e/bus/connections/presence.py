@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from telepathy_e2e.bus.members import Interface, Property, Signal, method
-from telepathy_e2e.bus.served import Connection, check_connected
-from telepathy_e2e.bus.types import Handles, Presences, Statuses
-from telepathy_e2e.bus.wire import DBusStr, DBusUInt32
+from telepathy_e2e.bus.connections.base import ConnectionPart
+from telepathy_e2e.bus.connections.served import check_connected
+from telepathy_e2e.bus.members import Property, Signal, method, signature_of
+from telepathy_e2e.bus.types import Handles, Presence, Presences, Statuses
+from telepathy_e2e.bus.values import variant
+from telepathy_e2e.bus.wire import DBusStr, DBusUInt32, Variant
 from telepathy_e2e.service import names
 
 
-class PresenceInterface(Interface):
+class PresenceInterface(ConnectionPart):
     """``Connection.Interface.SimplePresence``; SetPresence may come before Connect."""
 
     name = names.SIMPLE_PRESENCE
@@ -22,9 +24,11 @@ class PresenceInterface(Interface):
     # 0 is no limit.
     maximum_status_message_length = 0
 
-    def __init__(self, connection: Connection) -> None:
-        super().__init__(connection)
-        self._connection = connection
+    has_attributes = True
+
+    def contact_attributes(self, handle: int) -> dict[str, Variant]:
+        presence = variant(signature_of(Presence), self._connection.presence(handle))
+        return {names.SIMPLE_PRESENCE + "/presence": presence}
 
     @method("SetPresence")
     def set_presence(self, Status: DBusStr, Status_Message: DBusStr) -> None:

@@ -6,23 +6,37 @@ from collections.abc import Iterable
 from typing import Any
 
 from telepathy_e2e.bus.channels.table import class_list
-from telepathy_e2e.bus.members import Interface, Signal, method
-from telepathy_e2e.bus.served import Connection, check_connected
-from telepathy_e2e.bus.types import ContactCapabilities, HandlerCapabilities, Handles
-from telepathy_e2e.bus.values import plain_dict
+from telepathy_e2e.bus.connections.base import ConnectionPart
+from telepathy_e2e.bus.connections.served import check_connected
+from telepathy_e2e.bus.members import Signal, method, signature_of
+from telepathy_e2e.bus.types import (
+    ChannelClasses,
+    ContactCapabilities,
+    HandlerCapabilities,
+    Handles,
+)
+from telepathy_e2e.bus.values import plain_dict, variant
+from telepathy_e2e.bus.wire import Variant
 from telepathy_e2e.service import names
+from telepathy_e2e.service.events import ConnectionEvent, ContactCapabilitiesChanged
 
 
-class CapabilitiesInterface(Interface):
+class CapabilitiesInterface(ConnectionPart):
     """``Connection.Interface.ContactCapabilities``; UpdateCapabilities may come before Connect."""
 
     name = names.CONTACT_CAPABILITIES
 
     ContactCapabilitiesChanged = Signal(caps=ContactCapabilities)
 
-    def __init__(self, connection: Connection) -> None:
-        super().__init__(connection)
-        self._connection = connection
+    has_attributes = True
+
+    def contact_attributes(self, handle: int) -> dict[str, Variant]:
+        classes = class_list(self._connection.contact_capabilities(handle))
+        return {
+            names.CONTACT_CAPABILITIES + "/capabilities": variant(
+                signature_of(ChannelClasses), classes
+            )
+        }
 
     @method("UpdateCapabilities")
     def update_capabilities(self, Handler_Capabilities: HandlerCapabilities) -> None:
@@ -38,9 +52,9 @@ class CapabilitiesInterface(Interface):
         check_connected(self._connection)
         return self._capabilities(Handles)
 
-    def changed(self, handles: Iterable[int]) -> None:
-        """Tell what these contacts can do now."""
-        self.ContactCapabilitiesChanged(self._capabilities(handles))
+    def tell(self, event: ConnectionEvent) -> None:
+        if isinstance(event, ContactCapabilitiesChanged):
+            self.ContactCapabilitiesChanged(self._capabilities(event.handles))
 
     def _capabilities(self, handles: Iterable[int]) -> dict[int, list[list[Any]]]:
         return {

@@ -1,0 +1,14 @@
+"""Every interface of a connection beside Connection, Requests and Contacts."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from telepathy_e2e.bus.connections.base import ConnectionPart
+from telepathy_e2e.bus.connections.capabilities import CapabilitiesInterface
+from telepathy_e2e.bus.connections.presence import PresenceInterface
+
+PARTS: Final[tuple[type[ConnectionPart], ...]] = (
+    PresenceInterface,
+    CapabilitiesInterface,
+)

@@ -1,0 +1,72 @@
+"""What a connection consists of: features, some of which make channels.
+
+A feature keeps one kind of things that the server knows (the contact list, pictures, rooms, ...).
+The connection calls its hooks in the order of ``Connection.features``; it never calls the
+connection back but through ``account.Account``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar, Protocol
+from xml.etree.ElementTree import Element
+
+from telepathy_e2e.errors import TelepathyError
+from telepathy_e2e.service.channel import Channel
+from telepathy_e2e.service.requests import ChannelRequest
+
+
+class Feature:
+    """One part of a connection; each hook does nothing unless it is overridden."""
+
+    # Service discovery features (XEP-0030) that this one adds to ours.
+    disco: ClassVar[tuple[str, ...]] = ()
+
+    def connected(self) -> None:
+        """The session is there and Connected is told: ask the server what there is to know."""
+
+    def receive_message(self, stanza: Element) -> bool:
+        """A message of any type; True if it was for us, and for nobody after us."""
+        return False
+
+    def receive_presence(self, stanza: Element) -> bool:
+        """A presence of any type; True if it says nothing about a contact (as in a room)."""
+        return False
+
+    def presence_extras(self) -> list[Element]:
+        """Children for each presence that we send (XEP-0153, XEP-0172)."""
+        return []
+
+    def disconnected(self, error: TelepathyError, *, stopped: bool) -> None:
+        """The connection is over.
+
+        Args:
+            error: why.
+            stopped: the user asked for it.
+        """
+
+
+class ChannelManager(Protocol):
+    """Makes the requested channels of some classes (of ``service.capabilities``)."""
+
+    def manages(self, request: ChannelRequest) -> bool:
+        """Whether channels of this type and target are made here."""
+
+    async def create(self, request: ChannelRequest) -> Channel:
+        """Requests.CreateChannel; the new channel's ``begin`` is called after its announcement.
+
+        Raises:
+            TelepathyError: as the channel's type specifies.
+        """
+
+    async def ensure(self, request: ChannelRequest) -> tuple[bool, Channel]:
+        """Requests.EnsureChannel: (it is new, and the caller's; the channel).
+
+        Raises:
+            TelepathyError: as the channel's type specifies.
+        """
+
+
+def text_of(properties: Mapping[str, object], name: str) -> str:
+    """A property of a request, empty if it is not there; the bus layer has checked its type."""
+    return str(properties.get(name, ""))

@@ -1,0 +1,140 @@
+"""The file transfers of a connection: made on request, and when a peer offers one."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+from xml.etree.ElementTree import Element
+
+from telepathy_e2e.errors import InvalidArgument, NotCapable, Offline, TelepathyError
+from telepathy_e2e.jingle import files
+from telepathy_e2e.jingle.stanzas import Content
+from telepathy_e2e.service import file_requests, names
+from telepathy_e2e.service.capabilities import XTLS_FEATURE, takes_files
+from telepathy_e2e.service.channel import Channel
+from telepathy_e2e.service.failures import NoRoad, SecurityFailed
+from telepathy_e2e.service.feature import Feature
+from telepathy_e2e.service.requests import ChannelRequest
+from telepathy_e2e.service.sessions import Link
+from telepathy_e2e.xmpp.client import Resource
+from telepathy_e2e.xmpp.jid import bare
+
+if TYPE_CHECKING:
+    from telepathy_e2e.service.account import Account
+    from telepathy_e2e.service.transfers import FileTransfer
+
+# Channels whose transfer is over and that no client has closed. A peer can make them (offer,
+# cancel, offer, ...); past this many the oldest are closed.
+MAX_ENDED_CHANNELS = 256
+
+
+class FileTransfers(Feature):
+    """See ``feature.ChannelManager``, whose docstrings hold."""
+
+    def __init__(self, account: Account) -> None:
+        self._account = account
+        self._ended: dict[str, Channel] = {}
+
+    # -- requested --------------------------------------------------------------------------
+
+    def manages(self, request: ChannelRequest) -> bool:
+        return request.channel_type == names.FILE_TRANSFER
+
+    async def create(self, request: ChannelRequest) -> Channel:
+        asked = file_requests.parse(request)
+        target = self._account.handles.inspect(asked.handle)
+        self._check_replaced(asked, target)
+        self._check_reachable(target)
+        return _file_transfer()(
+            self._account,
+            self._account.next_path("FileTransfer"),
+            target_handle=asked.handle,
+            requested=True,
+            details=asked.details,
+            demands=asked.demands,
+            replaces=asked.replaces,
+        )
+
+    async def ensure(self, request: ChannelRequest) -> tuple[bool, Channel]:
+        """Two files are never the same channel, so this always creates."""
+        return True, await self.create(request)
+
+    def _check_replaced(self, asked: file_requests.FileRequest, target: str) -> None:
+        if asked.replaces == "/":
+            return
+        channel = self._account.channels.get(asked.replaces)
+        if not isinstance(channel, _file_transfer()) or channel.target_id != target:
+            raise InvalidArgument("Replaces names no file transfer with this contact")
+
+    def _check_reachable(self, target: str) -> None:
+        resources = self._account.client.resources(target)
+        if not resources:
+            raise Offline("The contact is not online, or does not show it to you")
+        if not any(takes_files(each) or each.features is None for each in resources):
+            raise NotCapable("No program of the contact takes files")
+
+    async def find_peer(self, bare_jid: str) -> Resource:
+        """See ``account.Account``: the resource that takes files, one that protects them first."""
+        client = self._account.client
+        resources = client.resources(bare_jid)
+        known = []
+        for resource in resources:
+            if resource.features is None:
+                features = await client.features_of(resource.jid)
+                resource = replace(resource, features=features)
+            known.append(resource)
+        able = [resource for resource in known if takes_files(resource)]
+        if not able:
+            if not resources:
+                raise Offline("The contact is not online, or does not show it to you")
+            raise NotCapable("No program of the contact takes files")
+        return max(able, key=lambda each: (XTLS_FEATURE in (each.features or ()), each.priority))
+
+    # -- offered ----------------------------------------------------------------------------
+
+    def understands(self, description: Element) -> bool:
+        """Whether a Jingle content with this description is a file."""
+        return files.is_file(description)
+
+    def offered(self, link: Link, content: Content) -> None:
+        """A peer initiated a session for a file."""
+        if content.senders not in (None, "initiator", "both"):
+            link.terminate("unsupported-applications", "Requests for files are not supported")
+            return
+        account = self._account
+        peer = bare(link.peer)
+        try:
+            transfer = _file_transfer().incoming(
+                account, link, content, account.handles.of_jid(peer)
+            )
+        except SecurityFailed as failure:
+            link.terminate(failure.condition)
+            return
+        except NoRoad:
+            link.terminate("unsupported-transports")
+            return
+        link.seen_online = any(each.jid == link.peer for each in account.client.resources(peer))
+        account.announce(transfer)
+
+    # -- the end ----------------------------------------------------------------------------
+
+    def transfer_ended(self, channel: Channel) -> None:
+        """See ``account.Account``."""
+        if not channel.closed:
+            self._ended[channel.object_path] = channel
+            if len(self._ended) > MAX_ENDED_CHANNELS:
+                next(iter(self._ended.values())).close()
+
+    def channel_closed(self, channel: Channel) -> None:
+        """A channel of any type left the bus."""
+        self._ended.pop(channel.object_path, None)
+
+    def disconnected(self, error: TelepathyError, *, stopped: bool) -> None:
+        self._ended.clear()
+
+
+def _file_transfer() -> type[FileTransfer]:
+    """Imported with the first transfer: with it come OpenSSL and a third of the memory."""
+    from telepathy_e2e.service.transfers import FileTransfer
+
+    return FileTransfer
