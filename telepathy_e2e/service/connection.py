@@ -238,6 +238,11 @@ class Connection:
         if error is not None:
             self.tasks.start("end", self._end(status_reason(error), error))
 
+    def undelivered(self, stanzas: list[Element]) -> None:
+        """What never reached the server: features tell whoever sent it."""
+        for feature in self.features:
+            feature.undelivered(stanzas)
+
     def message_received(self, stanza: Element) -> None:
         """A message; the first feature that it is for takes it."""
         try:

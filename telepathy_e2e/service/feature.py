@@ -37,6 +37,9 @@ class Feature:
         """Children for each presence that we send (XEP-0153, XEP-0172)."""
         return []
 
+    def undelivered(self, stanzas: list[Element]) -> None:
+        """Stanzas that the server never confirmed; ``disconnected`` follows."""
+
     def disconnected(self, error: TelepathyError, *, stopped: bool) -> None:
         """The connection is over.
 

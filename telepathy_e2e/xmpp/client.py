@@ -7,14 +7,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 import sys
 from collections.abc import Iterable, Mapping
+from itertools import chain, repeat
 from types import MappingProxyType, ModuleType
 from typing import TYPE_CHECKING, Literal, Protocol
 from xml.etree.ElementTree import Element, SubElement
 
 from telepathy_e2e.errors import (
     ConnectionLost,
+    ConnectionRefused,
     Disconnected,
     InvalidArgument,
     NetworkError,
@@ -24,10 +27,12 @@ from telepathy_e2e.errors import (
 )
 from telepathy_e2e.tasks import TaskOwner
 from telepathy_e2e.xmpp import caps, proxies, tls
+from telepathy_e2e.xmpp.binding import SessionGone
 from telepathy_e2e.xmpp.capabilities import Capabilities
 from telepathy_e2e.xmpp.iq import IQ_TIMEOUT, Handler, IqRequest, Iqs, IqTimeout, StanzaError
 from telepathy_e2e.xmpp.jid import bare, domain_of, normalise
-from telepathy_e2e.xmpp.markup import CLIENT
+from telepathy_e2e.xmpp.management import StreamManagement
+from telepathy_e2e.xmpp.markup import CLIENT, serialise
 from telepathy_e2e.xmpp.proxies import Proxy
 from telepathy_e2e.xmpp.roster import (
     PRESENCE,
@@ -62,6 +67,12 @@ CONNECT_SECONDS = 60.0
 # Seconds in which a server that is asked whether it lives has to say so.
 PING_SECONDS = 20.0
 
+# Seconds between attempts to get a session back; the last one is for all that follow.
+RETRY_SECONDS = (0.2, 1.0, 2.0, 4.0, 8.0, 15.0)
+# Refusals after which the server is taken to be down. One may be a router that has just woken up.
+MAX_REFUSED = 2
+
+CSI = "urn:xmpp:csi:0"
 PING = "urn:xmpp:ping"
 NODE = "https://telepathy.freedesktop.org/wiki/telepathy-e2e"
 IDENTITY = caps.Identity("client", "pc", "", "telepathy-e2e")
@@ -76,6 +87,9 @@ class ClientEvents(Protocol):
 
         Told once, and not at all if ``connect`` raised.
         """
+
+    def undelivered(self, stanzas: list[Element]) -> None:
+        """What was sent and never confirmed by the server; told before ``disconnected``."""
 
     def message_received(self, stanza: Element) -> None:
         """A message stanza, as it came."""
@@ -115,7 +129,9 @@ class Client:
         self._events = events
         self._jid = ""
         self._stream: Stream | None = None
-        self._state: Literal["new", "connecting", "up", "over"] = "new"
+        self._state: Literal["new", "connecting", "up", "resuming", "over"] = "new"
+        self._management = StreamManagement()
+        self._inactive = False
         self._why: TelepathyError | None = None
         self._tasks = TaskOwner(f"xmpp {bare(self._account)}")
         self._iqs = Iqs(self._put)
@@ -175,75 +191,143 @@ class Client:
         self._tasks.start("proxies", self._find_proxies())
 
     async def _connect(self) -> None:
-        # Reads certificates and a hundred modules: not in the event loop.
+        # A hundred modules: not in the event loop.
+        await asyncio.to_thread(_load_slixmpp)
+        self._jid = self._iqs.own = await self._open_stream()
+        # Asked for before anybody can send our presence: so it arrives before the contacts' do
+        # (RFC 6121 section 2.2).
+        self._tasks.start("roster", self._get_roster())
+        await asyncio.sleep(0)
+
+    async def _open_stream(self) -> str:
+        """A connection, and on it a new session or the one that we have; our full JID."""
+        from telepathy_e2e.xmpp.stream import Stream
+
         context = await asyncio.to_thread(
             tls.context, self._settings.ca_file, self._settings.extra_identities
         )
-        await asyncio.to_thread(_load_slixmpp)
-        from telepathy_e2e.xmpp.stream import Stream
-
         self._stream = stream = Stream(
             self._settings,
             self._account,
             context,
             iqs=self._iqs,
+            management=self._management,
             stanza=self._received,
+            resumed=self._resumed,
             closed=self._closed,
             tasks=self._tasks,
         )
         await stream.open()
-        self._jid = self._iqs.own = await stream.ready
-        # Asked for before anybody can send our presence: so it arrives before the contacts' do
-        # (RFC 6121 section 2.2).
-        self._tasks.start("roster", self._get_roster())
-        await asyncio.sleep(0)
+        return await stream.ready
 
     async def _abandon(self) -> None:
         self._state = "over"
         self._iqs.close()
         if self._stream is not None:
             self._stream.fail(NetworkError("The connection was given up"))
-            self._stream.ready.cancel()
-            if not self._stream.ready.cancelled():
-                self._stream.ready.exception()  # raised already, or less telling than what was
+            _drop(self._stream.ready)
         await self._tasks.close()
 
     async def disconnect(self) -> None:
         """Log out; whoever waits for an answer gets ``Disconnected``. Harmless if repeated."""
-        if self._state == "new":
+        if self._state in ("new", "resuming"):
             self._state = "over"
         self._iqs.close()
         if self._stream is not None:
             await self._stream.close()
+            _drop(self._stream.ready)
         await self._tasks.close()
 
-    def _closed(self, error: TelepathyError | None) -> None:
-        self._iqs.close()
+    def _closed(self, error: TelepathyError | None, broken: bool) -> None:
+        """The current stream is over."""
         stream = self._stream
         if stream is not None and not stream.ready.done():
-            # connect() is waiting, and raises it
+            # connect() or _resume() is waiting, and raises it
             stream.ready.set_exception(error or Disconnected("The connection was given up"))
-        if self._state != "up":
-            self._why = error
+            if self._state == "resuming":
+                return
+        if self._state == "up" and error is not None and broken and self._management.resumable:
+            log.info("the connection broke: %s", error)
+            self._state = "resuming"
+            self._tasks.start("resume", self._resume(error))
             return
+        self._iqs.close()
+        if self._state == "up":
+            self._end(error)
+        else:
+            self._why = error
+
+    def _end(self, error: TelepathyError | None) -> None:
+        """A session that was up is over."""
         self._state = "over"
+        self._iqs.close()
+        answer = error.answer if isinstance(error, SessionGone) else None
+        if error is not None and (lost := self._management.lost(answer)):
+            self._events.undelivered(lost)
         self._events.disconnected(error)
         self._tasks.start("end", self._tasks.close())
+
+    async def _resume(self, why: TelepathyError) -> None:
+        """Get the session back on another connection (XEP-0198 section 5), or give it up."""
+        end = asyncio.get_running_loop().time() + self._management.seconds
+        refused = 0
+        for delay in chain(RETRY_SECONDS, repeat(RETRY_SECONDS[-1])):
+            # Not at the same moment as everybody else whom this server lost.
+            await asyncio.sleep(delay * random.uniform(0.5, 1))  # noqa: S311
+            try:
+                async with asyncio.timeout_at(min(end, asyncio.get_running_loop().time() + 60)):
+                    await self._open_stream()
+                return
+            except SessionGone as error:
+                why = error
+                break
+            except TimeoutError:
+                if self._stream is not None:
+                    self._stream.fail(why)
+            except ConnectionRefused:
+                # Nobody listens there: the server is down, and our session with it.
+                refused += 1
+                if refused == MAX_REFUSED:
+                    break
+            except (NetworkError, ConnectionLost) as error:
+                log.info("still no connection: %s", error)
+            except TelepathyError as error:
+                why = error
+                break
+            if asyncio.get_running_loop().time() >= end:
+                break
+        self._end(why)
+
+    def _resumed(self) -> None:
+        self._state = "up"
+        if self._inactive:
+            self._put(Element(f"{{{CSI}}}inactive"))  # a server forgets it (XEP-0352 section 5)
 
     def _put(self, element: Element) -> None:
         if self._stream is None:
             return
         try:
-            self._stream.put(element)
+            data = serialise(element)
         except ValueError as error:
             raise InvalidArgument(f"This cannot be sent: {error}") from None
+        try:
+            request = self._management.sent(element)
+        except ConnectionLost as error:
+            self._stream.fail(error)
+            return
+        if self._state == "resuming":
+            return  # sent when the session goes on
+        self._stream.put_bytes(data)
+        if request is not None:
+            self._stream.put(request)
 
     async def _keep_alive(self, interval: float) -> None:
         """Silence may be a dead server, or a router that forgot us (XEP-0199)."""
-        while self._stream is not None:
-            before = self._stream.received
+        while True:
+            stream = self._stream
+            before = stream.received if stream is not None else 0
             await asyncio.sleep(interval)
-            if self._stream.received != before:
+            if stream is None or stream is not self._stream or stream.received != before:
                 continue
             try:
                 await self._iqs.ask(
@@ -252,8 +336,10 @@ class Client:
             except StanzaError:
                 continue  # it lives, and does not like pings
             except IqTimeout:
-                self._stream.fail(ConnectionLost("The server does not answer any longer"))
-                return
+                if stream.received == before:
+                    stream.fail(
+                        ConnectionLost("The server does not answer any longer"), broken=True
+                    )
             except Disconnected:
                 return
 
@@ -280,7 +366,7 @@ class Client:
             InvalidArgument: the payload has a character that XML cannot carry.
             Disconnected: the stream is gone, or ended meanwhile.
         """
-        if self._state not in ("connecting", "up") or not self._jid:
+        if self._state not in ("connecting", "up", "resuming") or not self._jid:
             raise Disconnected("The connection to the server is not up")
         return await self._iqs.ask(to, payload, type, timeout)
 
@@ -299,7 +385,7 @@ class Client:
             Disconnected: the stream is gone.
             InvalidArgument: a character that XML cannot carry.
         """
-        if self._state not in ("connecting", "up") or not self._jid:
+        if self._state not in ("connecting", "up", "resuming") or not self._jid:
             raise Disconnected("The connection to the server is not up")
         self._put(stanza)
 
@@ -315,7 +401,7 @@ class Client:
             Disconnected: not connected.
             InvalidArgument: a character that cannot be sent.
         """
-        if self._state != "up":
+        if self._state not in ("up", "resuming"):
             raise Disconnected("The connection to the server is not up")
         presence = Element(PRESENCE)
         texts = {"show": show, "status": status, "priority": str(priority) if priority else ""}
@@ -334,7 +420,7 @@ class Client:
 
     def presence_extras_changed(self) -> None:
         """Send the presence again if it has been sent: it says something new."""
-        if self._presence is not None and self._state == "up":
+        if self._presence is not None and self._state in ("up", "resuming"):
             self._send_presence(self._presence)
 
     def contacts(self) -> Mapping[str, RosterItem]:
@@ -343,7 +429,7 @@ class Client:
 
     def resources(self, bare_jid: str) -> list[Resource]:
         """The programs of a contact that are online, as far as we are told."""
-        return self._presences.resources(bare_jid) if self._state == "up" else []
+        return self._presences.resources(bare_jid) if self._state in ("up", "resuming") else []
 
     def _is_known(self, bare_jid: str) -> bool:
         return bare_jid in self._roster.contacts or bare_jid == bare(self._account)
@@ -382,6 +468,26 @@ class Client:
         self._events.presence_changed(bare(sender))
         if sender != self._jid and self._presences.get(sender) is not None:
             self._capabilities.presence(sender, stanza)
+
+    # -- saving power -----------------------------------------------------------------------
+
+    @property
+    def can_be_inactive(self) -> bool:
+        """Whether the server wants to know that nobody looks (XEP-0352)."""
+        return self._stream is not None and f"{{{CSI}}}csi" in self._stream.offers
+
+    def set_inactive(self, inactive: bool) -> None:
+        """Tell the server that nobody looks, so that it may hold back what is not urgent.
+
+        Raises:
+            Disconnected: not connected.
+        """
+        if self._state not in ("up", "resuming"):
+            raise Disconnected("The connection to the server is not up")
+        if inactive != self._inactive:
+            self._inactive = inactive
+            if self._state == "up":
+                self._put(Element(f"{{{CSI}}}{'inactive' if inactive else 'active'}"))
 
     # -- capabilities -----------------------------------------------------------------------
 
@@ -441,6 +547,13 @@ class Client:
             StanzaError, IqTimeout, Disconnected: it does not.
         """
         await self.send_iq(proxy_jid, proxies.activation(sid, target))
+
+
+def _drop(ready: asyncio.Future[str]) -> None:
+    """Nobody waits for it any longer."""
+    ready.cancel()
+    if not ready.cancelled():
+        ready.exception()  # raised already, or less telling than what was
 
 
 def _load_slixmpp() -> None:

@@ -1,4 +1,4 @@
-"""From TLS to the bound resource: who we are, and under which address (RFC 6120, sections 6, 7)."""
+"""From TLS to a login: who we are (RFC 6120 section 6)."""
 
 from __future__ import annotations
 
@@ -6,25 +6,22 @@ import asyncio
 from base64 import b64decode, b64encode
 from binascii import Error as Base64Error
 from typing import Protocol
-from xml.etree.ElementTree import Element, SubElement
+from xml.etree.ElementTree import Element
 
 from telepathy_e2e.errors import (
     AuthenticationFailed,
     ConnectionFailed,
-    ConnectionReplaced,
     EncryptionNotAvailable,
     NetworkError,
     TelepathyError,
 )
 from telepathy_e2e.tasks import TaskOwner
 from telepathy_e2e.xmpp import sasl
-from telepathy_e2e.xmpp.iq import IQ_TIMEOUT, Iqs, IqTimeout, StanzaError
-from telepathy_e2e.xmpp.jid import bare, local_of, normalise, resource_of
+from telepathy_e2e.xmpp.iq import Iqs
+from telepathy_e2e.xmpp.jid import local_of
 from telepathy_e2e.xmpp.settings import Settings
 
 SASL = "urn:ietf:params:xml:ns:xmpp-sasl"
-BIND = "urn:ietf:params:xml:ns:xmpp-bind"
-SESSION = "urn:ietf:params:xml:ns:xmpp-session"
 
 _SASL_ERRORS = {
     "account-disabled": "The server has disabled this account",
@@ -45,9 +42,6 @@ class LoginStream(Protocol):
     def restart(self) -> None:
         """Begin a new stream on the same connection."""
 
-    def logged_in(self, jid: str) -> None:
-        """It is done; our full JID."""
-
     def fail(self, error: TelepathyError) -> None:
         """It failed; end everything."""
 
@@ -59,6 +53,9 @@ class Login:
         account: JID, normalised.
         iqs: the stream's.
         tasks: owns what computes or waits.
+
+    Attributes:
+        done: whether the server let us in.
     """
 
     def __init__(
@@ -75,12 +72,10 @@ class Login:
         self._iqs = iqs
         self._tasks = tasks
         self._mechanism: sasl.Mechanism | None = None
-        self._authenticated = False
+        self.done = False
 
     def offered(self, features: Element) -> bool:
         """What the server offers, when TLS is up or cannot be had; whether that gets us further."""
-        if self._authenticated:
-            return self._begin_bind(features)
         if not self._stream.secure and self._settings.require_encryption:
             # Nothing of the login, the name included, goes where anybody can read it.
             self._stream.fail(EncryptionNotAvailable("The server does not encrypt the connection"))
@@ -113,7 +108,7 @@ class Login:
     def receive(self, name: str, element: Element) -> None:
         """An element of SASL."""
         mechanism = self._mechanism
-        if mechanism is None or self._authenticated:
+        if mechanism is None or self.done:
             self._stream.fail(
                 ConnectionFailed("The server speaks of a login that nobody asked for")
             )
@@ -135,7 +130,7 @@ class Login:
                 except AuthenticationFailed as error:
                     self._stream.fail(error)
                     return
-                self._authenticated = True
+                self.done = True
                 self._mechanism = None
                 self._stream.restart()
             case "failure":
@@ -160,37 +155,3 @@ class Login:
         response = Element(f"{{{SASL}}}response")
         response.text = b64encode(answer).decode("ascii")
         self._stream.put(response)
-
-    def _begin_bind(self, features: Element) -> bool:
-        if features.find(f"{{{BIND}}}bind") is None:
-            return False
-        session = features.find(f"{{{SESSION}}}session")
-        wanted = session is not None and session.find(f"{{{SESSION}}}optional") is None
-        self._tasks.start("bind", self._bind(with_session=wanted))
-        return True
-
-    async def _bind(self, *, with_session: bool) -> None:
-        """RFC 6120 section 7, and RFC 3921 section 3 for servers that still want it."""
-        request = Element(f"{{{BIND}}}bind")
-        resource = self._settings.resource or resource_of(self._account)
-        if resource:
-            SubElement(request, f"{{{BIND}}}resource").text = resource
-        try:
-            answer = await self._iqs.ask(None, request, "set", IQ_TIMEOUT)
-            jid = normalise(answer.findtext(f"{{{BIND}}}jid", "") if answer is not None else "")
-            if with_session:
-                await self._iqs.ask(None, Element(f"{{{SESSION}}}session"), "set", IQ_TIMEOUT)
-        except StanzaError as error:
-            conflict = error.condition == "conflict"
-            kind = ConnectionReplaced if conflict else ConnectionFailed
-            self._stream.fail(kind("The server did not accept this resource of the account"))
-            return
-        except (IqTimeout, ValueError):
-            self._stream.fail(ConnectionFailed("The server did not give the account an address"))
-            return
-        if bare(jid) != bare(self._account) or not resource_of(jid):
-            self._stream.fail(
-                ConnectionFailed("The server gave the account the address of another")
-            )
-            return
-        self._stream.logged_in(jid)

@@ -39,9 +39,11 @@ from telepathy_e2e.errors import (
 )
 from telepathy_e2e.tasks import TaskOwner
 from telepathy_e2e.xmpp import tls
+from telepathy_e2e.xmpp.binding import Binding
 from telepathy_e2e.xmpp.iq import Iqs
 from telepathy_e2e.xmpp.jid import ascii_domain, domain_of
 from telepathy_e2e.xmpp.login import Login
+from telepathy_e2e.xmpp.management import StreamManagement
 from telepathy_e2e.xmpp.markup import CLIENT, serialise
 from telepathy_e2e.xmpp.parser import (
     MAX_STANZA,
@@ -83,8 +85,11 @@ _STREAM_ERRORS: dict[str, tuple[type[TelepathyError], str]] = {
     "see-other-host": (ConnectionFailed, "The server wants to be reached elsewhere"),
     "system-shutdown": (ConnectionLost, "The server is being shut down"),
     "policy-violation": (ConnectionLost, "The server ended the connection: against its rules"),
+    "connection-timeout": (ConnectionLost, "The server heard nothing from us for too long"),
     "reset": (ConnectionLost, "The server ended the connection: log in again"),
 }
+# The server gave up on the connection only, or wants to see the password again: a new one tells.
+_SESSION_GOES_ON = frozenset({"connection-timeout", "reset"})
 
 
 @dataclass(frozen=True)
@@ -102,8 +107,11 @@ class Stream(ClientXMPP):
         account: its JID, normalised.
         context: from ``tls.context``.
         iqs: gets every iq.
+        management: of the session, which may have been left behind by another stream.
         stanza: gets every message and presence, once bound.
-        closed: told once, when the stream is over, with the reason (None: we closed it).
+        resumed: told when the session that was left behind goes on, before any stanza of it.
+        closed: told once, when the stream is over, with the reason (None: we closed it) and whether
+            it broke, so that the session may still be there.
         tasks: owns the tasks of the negotiation.
     Raises:
         InvalidArgument: slixmpp cannot use this JID.
@@ -116,8 +124,10 @@ class Stream(ClientXMPP):
         context: ssl.SSLContext,
         *,
         iqs: Iqs,
+        management: StreamManagement,
         stanza: Callable[[Element], None],
-        closed: Callable[[TelepathyError | None], None],
+        resumed: Callable[[], None],
+        closed: Callable[[TelepathyError | None, bool], None],
         tasks: TaskOwner,
     ) -> None:
         try:
@@ -131,10 +141,13 @@ class Stream(ClientXMPP):
         self._account = account
         self._domain = domain_of(account)
         self._iqs = iqs
+        self._management = management
         self._stanza = stanza
+        self._tell_resumed = resumed
         self._tell_closed = closed
         self._tasks = tasks
         self._login = Login(settings, account, self, iqs, tasks)
+        self._binding = Binding(settings, account, self, iqs, management, tasks)
         self._awaiting_proceed = False
         self._is_bound = False
         self._over = False
@@ -283,14 +296,18 @@ class Stream(ClientXMPP):
         self.parser = None
         self.transport = None
         self._gone.set()
-        self._finish(ConnectionLost("The connection to the server was lost"))
+        self._finish(ConnectionLost("The connection to the server was lost"), broken=True)
 
-    def fail(self, error: TelepathyError) -> None:
-        """End the stream at once, for this reason."""
+    def fail(self, error: TelepathyError, *, broken: bool = False) -> None:
+        """End the stream at once, for this reason.
+
+        Args:
+            broken: only the stream is at an end, the session need not be.
+        """
         self.parser = None
         if self.transport is not None:
             self.transport.abort()
-        self._finish(error)
+        self._finish(error, broken=broken)
 
     async def close(self) -> None:
         """End the stream in order."""
@@ -305,13 +322,13 @@ class Stream(ClientXMPP):
                 self.transport.abort()
                 await self._gone.wait()
         if tell:
-            self._tell_closed(None)
+            self._tell_closed(None, False)
 
-    def _finish(self, error: TelepathyError) -> None:
+    def _finish(self, error: TelepathyError, *, broken: bool) -> None:
         if self._over:
             return
         self._over = True
-        self._tell_closed(error)
+        self._tell_closed(error, broken)
 
     def _write(self, data: bytes) -> None:
         if self.transport is not None:
@@ -323,7 +340,10 @@ class Stream(ClientXMPP):
         Raises:
             ValueError: see ``markup.serialise``.
         """
-        data = serialise(element)
+        self.put_bytes(serialise(element))
+
+    def put_bytes(self, data: bytes) -> None:
+        """The same for what is serialised."""
         if not self._over:
             self._write(data)
 
@@ -338,9 +358,13 @@ class Stream(ClientXMPP):
                 # Before the resource is bound only answers to our own questions count.
                 if self._is_bound or element.get("type") in ("result", "error"):
                     self._iqs.receive(element)
+                    self._management.handled()
             case "jabber:client", "message" | "presence":
                 if self._is_bound:
                     self._stanza(element)
+                    self._management.handled()
+            case "urn:xmpp:sm:3", _ if self._login.done:
+                self._managed(element)
             case "http://etherx.jabber.org/streams", "features":
                 return None if self._is_bound else stanza
             case "http://etherx.jabber.org/streams", "error":
@@ -357,12 +381,19 @@ class Stream(ClientXMPP):
                 log.info("an element that no standard names was ignored")
         return None
 
+    def _managed(self, element: Element) -> None:
+        try:
+            self._binding.receive(element)
+        except PeerError as error:
+            self._write(_stream_error(error.condition))
+            self.fail(ConnectionLost(f"{error}"))
+
     def _stream_failed(self, element: Element) -> None:
         for child in element:
             condition = child.tag.rpartition("}")[2]
             if condition in _STREAM_ERRORS:
                 kind, text = _STREAM_ERRORS[condition]
-                self.fail(kind(text))
+                self.fail(kind(text), broken=condition in _SESSION_GOES_ON)
                 return
         self.fail(ConnectionLost("The server ended the connection with an error"))
 
@@ -390,7 +421,7 @@ class Stream(ClientXMPP):
         except OSError as error:
             self.transport = None
             self._gone.set()
-            self._finish(_network_error(error))
+            self._finish(_network_error(error), broken=True)
             return
         if transport is None:
             self.fail(EncryptionNotAvailable("No secure connection to the server could be set up"))
@@ -402,10 +433,22 @@ class Stream(ClientXMPP):
 
     def _offered_login(self, features: Any) -> bool:
         element: Element = features.xml
-        return self._login.offered(element)
+        return (self._binding if self._login.done else self._login).offered(element)
 
-    def logged_in(self, jid: str) -> None:
-        """The login is complete: stanzas may come."""
+    @property
+    def offers(self) -> frozenset[str]:
+        """What the server offers on the logged-in stream, as Clark names."""
+        return self._binding.offers
+
+    def session_resumed(self, again: list[Element]) -> None:
+        """The session goes on; what the server has not seen is sent again."""
+        for stanza in again:
+            self.put(stanza)
+        self.session_begun(self._iqs.own)
+        self._tell_resumed()
+
+    def session_begun(self, jid: str) -> None:
+        """The session is there: stanzas may come."""
         self._is_bound = True
         if isinstance(self.parser, StreamParser):
             self.parser.max_stanza = MAX_STANZA

@@ -48,6 +48,7 @@ class Witness:
     def __init__(self) -> None:
         self.ended: list[TelepathyError | None] = []
         self.messages: list[Element] = []
+        self.lost: list[Element] = []
         self.presences: list[str] = []
         self.capabilities: list[str] = []
         self.roster: set[str] = set()
@@ -55,6 +56,10 @@ class Witness:
 
     def disconnected(self, error: TelepathyError | None) -> None:
         self.ended.append(error)
+        self._news.set()
+
+    def undelivered(self, stanzas: list[Element]) -> None:
+        self.lost += stanzas
         self._news.set()
 
     def message_received(self, stanza: Element) -> None:
