@@ -216,7 +216,8 @@ class Prosody:
 
     def _config(self) -> str:
         here = self.directory
-        modules = ["disco", "groups", "pep", "ping", "presence", "roster", "saslauth"]
+        modules = ["disco", "groups", "pep", "ping", "presence", "roster", "saslauth", "smacks"]
+        modules += ["csi_simple", "register"]
         modules += ["tls"] * self.encryption + list(self.modules)
         lines = [
             f"run_as_root = {'true' if os.getuid() == 0 else 'false'}",
