@@ -156,7 +156,7 @@ async def test_a_server_that_refuses_connections_is_gone_and_the_messages_are_gi
 
 
 async def test_a_server_that_forgot_the_session_ends_it() -> None:
-    with server_with(settings="smacks_hibernation_time = 1") as server:
+    with server_with(hibernation=1) as server:
         async with wire_to(server.port) as wire:
             alice, bob = Person(server, "alice", port=wire.port), Person(server, "bob")
             await connected(alice, bob)

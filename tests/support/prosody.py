@@ -81,6 +81,7 @@ class Prosody:
     encryption: bool = True
     modules: Sequence[str] = ()
     module_directory: Path | None = None
+    hibernation: int = 3
     settings: str = ""
     process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
 
@@ -94,6 +95,7 @@ class Prosody:
         encryption: bool = True,
         modules: Iterable[str] = (),
         module_directory: Path | None = None,
+        hibernation: int = 3,
         settings: str = "",
     ) -> Prosody:
         """Start a server and wait until it accepts connections.
@@ -104,6 +106,8 @@ class Prosody:
             encryption: False for a server that offers no TLS at all.
             modules: further modules to load.
             module_directory: where Prosody looks for ``mod_*.lua`` files of our own.
+            hibernation: seconds for which a session is kept whose connection broke. Short, as others
+                hear only then that a program was killed.
             settings: Lua, appended to the settings of the virtual host.
         """
         port, tls_port, proxy_port = free_ports(3)
@@ -118,6 +122,7 @@ class Prosody:
             encryption=encryption,
             modules=tuple(modules),
             module_directory=module_directory,
+            hibernation=hibernation,
             settings=settings,
         )
         try:
@@ -237,6 +242,7 @@ class Prosody:
             f"modules_enabled = {{ {', '.join(map(_lua, modules))} }}",
             "authentication = 'internal_plain'",
             f"groups_file = {_lua(here / 'groups.txt')}",
+            f"smacks_hibernation_time = {self.hibernation}",
             f"proxy65_ports = {{ {self.proxy_port} }}",
             "proxy65_interfaces = { '127.0.0.1' }",
         ]
