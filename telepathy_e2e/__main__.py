@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import sys
 from collections.abc import Sequence
 
-PACKAGE = "telepathy_e2e"
+from telepathy_e2e import debug_log
 
 DESCRIPTION = """\
 A Telepathy connection manager that protects XMPP channels end to end. The session bus starts it
@@ -29,11 +28,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if version:
             print(f"telepathy-e2e {_version()}")
             return 0
-    configure_logging(os.environ.get("TELEPATHY_E2E_DEBUG", ""))
+    ring = debug_log.configure(os.environ.get("TELEPATHY_E2E_DEBUG", ""))
 
     from telepathy_e2e import daemon
 
-    return asyncio.run(daemon.run(persist=persist))
+    return asyncio.run(daemon.run(persist=persist, ring=ring))
 
 
 def _parse(arguments: Sequence[str]) -> tuple[bool, bool]:
@@ -48,26 +47,6 @@ def _parse(arguments: Sequence[str]) -> tuple[bool, bool]:
     parser.add_argument("--version", action="store_true", help="say which version this is")
     options = parser.parse_args(arguments)
     return options.version, options.persist
-
-
-def configure_logging(debug: str) -> None:
-    """What goes to standard error.
-
-    Only our own packages are ever turned up: those that we use write down whole stanzas and
-    messages, passwords included.
-
-    Args:
-        debug: value of TELEPATHY_E2E_DEBUG.
-    """
-    logging.basicConfig(
-        level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
-    words = [word.strip() for word in debug.split(",") if word.strip()]
-    ours = logging.getLogger(PACKAGE)
-    ours.setLevel(logging.DEBUG if "all" in words else logging.INFO)
-    for word in words:
-        if word != "all":
-            ours.getChild(word).setLevel(logging.DEBUG)
 
 
 def _version() -> str:

@@ -14,10 +14,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from telepathy_e2e.bus import debug
 from telepathy_e2e.bus.identifiers import MANAGER_NAME
 from telepathy_e2e.bus.manager import Manager
 from telepathy_e2e.bus.objects import Objects
 from telepathy_e2e.bus.wire import Bus, BusGone
+from telepathy_e2e.debug_log import Ring
 from telepathy_e2e.tasks import TaskOwner
 
 if TYPE_CHECKING:
@@ -61,10 +63,13 @@ class Daemon:
 
     Args:
         persist: stay without connections too.
+        ring: the log, for the bus to show.
         idle_seconds: see ``IDLE_SECONDS``.
     """
 
-    def __init__(self, bus: Bus, *, persist: bool, idle_seconds: float = IDLE_SECONDS) -> None:
+    def __init__(
+        self, bus: Bus, *, persist: bool, ring: Ring, idle_seconds: float = IDLE_SECONDS
+    ) -> None:
         self._bus = bus
         self._persist = persist
         self._idle_seconds = idle_seconds
@@ -84,6 +89,7 @@ class Daemon:
             on_change=self._connections_changed,
         )
         self.manager.export()
+        objects.export(debug.PATH, debug.DebugInterface(ring))
         bus.serve(objects)
 
     def stop(self) -> None:
@@ -164,14 +170,14 @@ def _channel_classes() -> list[ChannelClass]:
     return channel_classes()
 
 
-async def run(*, persist: bool) -> int:
+async def run(*, persist: bool, ring: Ring) -> int:
     """The whole program on the session bus; returns the exit code."""
     try:
         bus = await Bus.connect()
     except BusGone as error:
         log.error("%s", error)
         return FAILED
-    daemon = Daemon(bus, persist=persist)
+    daemon = Daemon(bus, persist=persist, ring=ring)
     loop = asyncio.get_running_loop()
     for each in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(each, daemon.stop)

@@ -27,6 +27,7 @@ CONNECTION_INTERFACES: Final = (
     names.CONTACTS,
     names.SIMPLE_PRESENCE,
     names.CONTACT_CAPABILITIES,
+    names.POWER_SAVING,
 )
 
 # Connection_Presence_Type and whether a user may set it, and with a message.

@@ -34,6 +34,7 @@ from telepathy_e2e.service.events import (
     ConnectionEvent,
     ContactCapabilitiesChanged,
     Emitter,
+    PowerSavingChanged,
     PresencesChanged,
     StatusChanged,
 )
@@ -156,6 +157,7 @@ class Connection:
         self._keys_seen: set[str] = set()
         self._paths = 0
         self._presence = ("available", "")
+        self.power_saving_active = False
         self._over = False
         self.client = Client(self._settings(account), self)
         self.files = FileTransfers(self)
@@ -230,6 +232,19 @@ class Connection:
     def _set_status(self, status: int, reason: int, error: TelepathyError | None = None) -> None:
         self.status = status
         self.events.emit(StatusChanged(status, reason, error))
+
+    def set_power_saving(self, active: bool) -> None:
+        """PowerSaving.SetPowerSaving: the server may hold back what nobody would look at.
+
+        Raises:
+            NotAvailable: the server does not do that (XEP-0352).
+        """
+        if not self.client.can_be_inactive:
+            raise NotAvailable("The server has no way to save power")
+        self.client.set_inactive(active)
+        if active != self.power_saving_active:
+            self.power_saving_active = active
+            self.events.emit(PowerSavingChanged(active))
 
     # -- ``xmpp.client.ClientEvents`` -------------------------------------------------------
 

@@ -85,6 +85,15 @@ class PresencesChanged(ConnectionEvent):
 
 
 @dataclass(frozen=True)
+class PowerSavingChanged(ConnectionEvent):
+    """PowerSaving.PowerSavingChanged."""
+
+    interface = names.POWER_SAVING
+
+    active: bool
+
+
+@dataclass(frozen=True)
 class ContactCapabilitiesChanged(ConnectionEvent):
     """ContactCapabilities.ContactCapabilitiesChanged: handles whose classes changed."""
 

@@ -25,6 +25,7 @@ from telepathy_e2e.service.events import (
     ConnectionEvent,
     Emitter,
     Finished,
+    PowerSavingChanged,
     StatusChanged,
     URIDefined,
 )
@@ -253,6 +254,7 @@ class FakeConnection:
         self.requests: list[dict[str, Any]] = []
         self.capabilities: list[Any] = []
         self.presences: list[tuple[str, str]] = []
+        self.power_saving_active = False
         self.failure: TelepathyError | None = None
         self._count = 0
 
@@ -304,6 +306,10 @@ class FakeConnection:
     def contact_capabilities(self, handle: int) -> list[ChannelClass]:
         self.handles.inspect(handle)
         return CLASSES
+
+    def set_power_saving(self, active: bool) -> None:
+        self.power_saving_active = active
+        self.events.emit(PowerSavingChanged(active))
 
     def set_presence(self, status: str, message: str) -> None:
         if status not in self.statuses:

@@ -17,6 +17,7 @@ from telepathy_e2e.bus.connections.base import ConnectionInterface
 from telepathy_e2e.bus.connections.contacts import ContactsInterface
 from telepathy_e2e.bus.connections.requests import RequestsInterface
 from telepathy_e2e.bus.connections.table import PARTS
+from telepathy_e2e.bus.debug import DebugInterface
 from telepathy_e2e.bus.manager import Manager
 from telepathy_e2e.bus.protocol import ProtocolInterface, ProtocolPresence
 from telepathy_e2e.errors import TelepathyError
@@ -38,6 +39,7 @@ EXPORTED: dict[str, type[members.Interface]] = {
         for each in _exported(
             TLSCertificateInterface,
             Manager,
+            DebugInterface,
             ProtocolInterface,
             ProtocolPresence,
             ConnectionInterface,

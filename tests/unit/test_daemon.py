@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -11,10 +10,11 @@ import pytest
 import pytest_asyncio
 from dbus_fast import Message, Variant
 
-from telepathy_e2e.__main__ import configure_logging, main
+from telepathy_e2e.__main__ import main
 from telepathy_e2e.bus.identifiers import MANAGER_NAME, MANAGER_PATH
 from telepathy_e2e.bus.wire import Bus
 from telepathy_e2e.daemon import FAILED, OK, Daemon, data_directory
+from telepathy_e2e.debug_log import Ring
 from tests.support.bus import PrivateBus, RawClient, available, client_of
 
 MANAGER = "org.freedesktop.Telepathy.ConnectionManager"
@@ -58,7 +58,9 @@ async def _request(client: RawClient) -> list[str]:
 async def test_it_leaves_when_nobody_has_needed_it_for_a_while(
     private_bus: PrivateBus, client: RawClient
 ) -> None:
-    daemon = Daemon(await Bus.connect(private_bus.address), persist=False, idle_seconds=0.01)
+    daemon = Daemon(
+        await Bus.connect(private_bus.address), persist=False, ring=Ring(), idle_seconds=0.01
+    )
     assert await asyncio.wait_for(daemon.run(), 10) == OK
     assert not await _owned(client)
 
@@ -66,7 +68,9 @@ async def test_it_leaves_when_nobody_has_needed_it_for_a_while(
 async def test_a_connection_keeps_it_and_the_last_one_lets_it_go(
     private_bus: PrivateBus, client: RawClient
 ) -> None:
-    daemon = Daemon(await Bus.connect(private_bus.address), persist=False, idle_seconds=0.5)
+    daemon = Daemon(
+        await Bus.connect(private_bus.address), persist=False, ring=Ring(), idle_seconds=0.5
+    )
     running = await _running(client, daemon)
     assert daemon._timer is not None
     name, path = await _request(client)
@@ -79,7 +83,9 @@ async def test_a_connection_keeps_it_and_the_last_one_lets_it_go(
 async def test_with_persist_nothing_ever_waits_to_go(
     private_bus: PrivateBus, client: RawClient
 ) -> None:
-    daemon = Daemon(await Bus.connect(private_bus.address), persist=True, idle_seconds=0)
+    daemon = Daemon(
+        await Bus.connect(private_bus.address), persist=True, ring=Ring(), idle_seconds=0
+    )
     running = await _running(client, daemon)
     name, path = await _request(client)
     await client.value(name, path, "org.freedesktop.Telepathy.Connection", "Disconnect")
@@ -93,7 +99,7 @@ async def test_with_persist_nothing_ever_waits_to_go(
 async def test_a_request_at_the_moment_of_leaving_is_served(
     private_bus: PrivateBus, client: RawClient
 ) -> None:
-    daemon = Daemon(await Bus.connect(private_bus.address), persist=True)
+    daemon = Daemon(await Bus.connect(private_bus.address), persist=True, ring=Ring())
     running = await _running(client, daemon)
     request = Message(
         destination=MANAGER_NAME,
@@ -118,7 +124,7 @@ async def test_a_request_at_the_moment_of_leaving_is_served(
 async def test_stopping_ends_every_connection_first(
     private_bus: PrivateBus, client: RawClient
 ) -> None:
-    daemon = Daemon(await Bus.connect(private_bus.address), persist=True)
+    daemon = Daemon(await Bus.connect(private_bus.address), persist=True, ring=Ring())
     running = await _running(client, daemon)
     _, path = await _request(client)
     daemon.stop()
@@ -127,7 +133,7 @@ async def test_stopping_ends_every_connection_first(
 
 
 async def test_a_bus_that_goes_takes_it_along(private_bus: PrivateBus, client: RawClient) -> None:
-    daemon = Daemon(await Bus.connect(private_bus.address), persist=True)
+    daemon = Daemon(await Bus.connect(private_bus.address), persist=True, ring=Ring())
     running = await _running(client, daemon)
     await _request(client)
     private_bus.process.kill()
@@ -137,9 +143,9 @@ async def test_a_bus_that_goes_takes_it_along(private_bus: PrivateBus, client: R
 async def test_a_name_that_is_taken_is_a_failure(
     private_bus: PrivateBus, client: RawClient
 ) -> None:
-    first = Daemon(await Bus.connect(private_bus.address), persist=True)
+    first = Daemon(await Bus.connect(private_bus.address), persist=True, ring=Ring())
     running = await _running(client, first)
-    second = Daemon(await Bus.connect(private_bus.address), persist=True)
+    second = Daemon(await Bus.connect(private_bus.address), persist=True, ring=Ring())
     assert await asyncio.wait_for(second.run(), 10) == FAILED
     first.stop()
     await running
@@ -153,33 +159,6 @@ def test_keys_are_never_put_below_the_working_directory(home: str) -> None:
 
 def test_keys_are_kept_where_the_user_keeps_data() -> None:
     assert data_directory({"XDG_DATA_HOME": "/data"}) == Path("/data/telepathy-e2e")
-
-
-@pytest.fixture
-def levels() -> Iterator[None]:
-    watched = [logging.getLogger(name) for name in ("telepathy_e2e", "telepathy_e2e.bus")]
-    before = [each.level for each in watched]
-    yield
-    for each, level in zip(watched, before, strict=True):
-        each.setLevel(level)
-
-
-@pytest.mark.parametrize(
-    ("debug", "ours", "bus"),
-    [
-        ("", logging.INFO, logging.INFO),
-        ("all", logging.DEBUG, logging.DEBUG),
-        ("xmpp, bus", logging.INFO, logging.DEBUG),
-    ],
-)
-def test_only_our_own_logs_are_ever_turned_up(
-    levels: None, debug: str, ours: int, bus: int
-) -> None:
-    configure_logging(debug)
-    assert logging.getLogger("telepathy_e2e").getEffectiveLevel() == ours
-    assert logging.getLogger("telepathy_e2e.bus").getEffectiveLevel() == bus
-    assert logging.getLogger("slixmpp").getEffectiveLevel() >= logging.WARNING
-    assert logging.getLogger("dbus_fast").getEffectiveLevel() >= logging.WARNING
 
 
 def test_it_says_its_version(capsys: pytest.CaptureFixture[str]) -> None:

@@ -31,6 +31,7 @@ class Connection(Protocol):
     self_id: str
     status: int
     statuses: dict[str, tuple[int, bool, bool]]
+    power_saving_active: bool
 
     @property
     def handles(self) -> Handles: ...
@@ -50,6 +51,8 @@ class Connection(Protocol):
     ) -> None: ...
 
     def contact_capabilities(self, handle: int) -> list[tuple[dict[str, object], list[str]]]: ...
+
+    def set_power_saving(self, active: bool) -> None: ...
 
     def set_presence(self, status: str, message: str) -> None: ...
 

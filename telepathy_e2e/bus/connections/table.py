@@ -6,9 +6,11 @@ from typing import Final
 
 from telepathy_e2e.bus.connections.base import ConnectionPart
 from telepathy_e2e.bus.connections.capabilities import CapabilitiesInterface
+from telepathy_e2e.bus.connections.power_saving import PowerSavingInterface
 from telepathy_e2e.bus.connections.presence import PresenceInterface
 
 PARTS: Final[tuple[type[ConnectionPart], ...]] = (
     PresenceInterface,
     CapabilitiesInterface,
+    PowerSavingInterface,
 )
