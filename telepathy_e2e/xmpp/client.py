@@ -317,7 +317,7 @@ class Client:
             return
         if self._state == "resuming":
             return  # sent when the session goes on
-        self._stream.put_bytes(data)
+        self._stream.put_bytes(data, element)
         if request is not None:
             self._stream.put(request)
 

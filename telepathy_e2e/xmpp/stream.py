@@ -54,6 +54,7 @@ from telepathy_e2e.xmpp.parser import (
     StreamParser,
 )
 from telepathy_e2e.xmpp.settings import Settings
+from telepathy_e2e.xmpp.trace import Shown
 
 log = logging.getLogger(__name__)
 # At DEBUG slixmpp writes every stanza into the log, and at ERROR some.
@@ -340,11 +341,12 @@ class Stream(ClientXMPP):
         Raises:
             ValueError: see ``markup.serialise``.
         """
-        self.put_bytes(serialise(element))
+        self.put_bytes(serialise(element), element)
 
-    def put_bytes(self, data: bytes) -> None:
-        """The same for what is serialised."""
+    def put_bytes(self, data: bytes, element: Element) -> None:
+        """The same for what is serialised already."""
         if not self._over:
+            log.debug("> %s", Shown(element))
             self._write(data)
 
     # -- what comes in ----------------------------------------------------------------------
@@ -352,6 +354,7 @@ class Stream(ClientXMPP):
     def _incoming(self, stanza: Any) -> Any:
         """slixmpp's filter: returns what slixmpp may see, that is the features and nothing else."""
         element: Element = stanza.xml
+        log.debug("< %s", Shown(element))
         space, _, name = element.tag.rpartition("}")
         match space[1:], name:
             case "jabber:client", "iq":
