@@ -5,6 +5,8 @@ E2EError
 │   ├── InvalidArgument             what was asked makes no sense
 │   ├── InvalidHandle               no such handle, or not a valid identifier
 │   ├── NotAvailable                not now, or not in this state
+│   ├── NotYet                      not before something else has happened
+│   ├── DoesNotExist                nothing has this name
 │   ├── NotImplemented              never, in this program
 │   ├── PermissionDenied            policy forbids it
 │   ├── NotCapable                  the contact's client cannot do it
@@ -15,17 +17,22 @@ E2EError
 │   ├── Terminated                  the peer stopped it
 │   ├── ConnectionLost / ConnectionRefused / ConnectionFailed / ConnectionReplaced
 │   ├── AuthenticationFailed        wrong password
+│   │   ├── ServiceConfused         the server's part of the login is wrong
+│   │   └── LoginCancelled          the user gave the login up
 │   ├── EncryptionError             something was found out to be tampered with
 │   ├── EncryptionNotAvailable      protection was demanded and cannot be had
 │   └── CertError                   Cert.Invalid and its kin, below
 │       └── CertNotProvided, CertUntrusted, CertExpired, CertNotActivated,
-│           CertFingerprintMismatch, CertHostnameMismatch, CertSelfSigned
+│           CertFingerprintMismatch, CertHostnameMismatch, CertSelfSigned,
+│           CertRevoked, CertInsecure, CertLimitExceeded
 └── PeerError                       the peer's (or server's) stanza or bytes are wrong
     └── SecurityError               ... so wrong that the session ends with <security-error/>
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import ClassVar
 
 TP_ERROR = "org.freedesktop.Telepathy.Error."
@@ -36,9 +43,15 @@ class E2EError(Exception):
 
 
 class TelepathyError(E2EError):
-    """An error with a D-Bus name; ``str()`` is the sentence a person can act on."""
+    """An error with a D-Bus name; ``str()`` is the sentence a person can act on.
+
+    Attributes:
+        details: more about it, by the names that ConnectionError and TLS_Certificate_Rejection
+            have for that (``server-message``, ``expected-hostname``, ...).
+    """
 
     dbus_name: ClassVar[str] = TP_ERROR + "NotAvailable"
+    details: Mapping[str, str | bool] = MappingProxyType({})
 
 
 class InvalidArgument(TelepathyError):
@@ -51,6 +64,14 @@ class InvalidHandle(TelepathyError):
 
 class NotAvailable(TelepathyError):
     dbus_name = TP_ERROR + "NotAvailable"
+
+
+class NotYet(TelepathyError):
+    dbus_name = TP_ERROR + "NotYet"
+
+
+class DoesNotExist(TelepathyError):
+    dbus_name = TP_ERROR + "DoesNotExist"
 
 
 class NotImplementedByUs(TelepathyError):
@@ -105,6 +126,14 @@ class AuthenticationFailed(TelepathyError):
     dbus_name = TP_ERROR + "AuthenticationFailed"
 
 
+class ServiceConfused(AuthenticationFailed):
+    dbus_name = TP_ERROR + "ServiceConfused"
+
+
+class LoginCancelled(AuthenticationFailed):
+    dbus_name = TP_ERROR + "Cancelled"
+
+
 class EncryptionError(TelepathyError):
     dbus_name = TP_ERROR + "EncryptionError"
 
@@ -143,6 +172,18 @@ class CertHostnameMismatch(CertError):
 
 class CertSelfSigned(CertError):
     dbus_name = TP_ERROR + "Cert.SelfSigned"
+
+
+class CertRevoked(CertError):
+    dbus_name = TP_ERROR + "Cert.Revoked"
+
+
+class CertInsecure(CertError):
+    dbus_name = TP_ERROR + "Cert.Insecure"
+
+
+class CertLimitExceeded(CertError):
+    dbus_name = TP_ERROR + "Cert.LimitExceeded"
 
 
 class PeerError(E2EError):

@@ -26,6 +26,10 @@ CONNECTION_INTERFACES: Final = (
     names.REQUESTS,
     names.CONTACTS,
     names.SIMPLE_PRESENCE,
+    names.CONTACT_LIST,
+    names.CONTACT_GROUPS,
+    names.CONTACT_BLOCKING,
+    names.ALIASING,
     names.CONTACT_CAPABILITIES,
     names.POWER_SAVING,
 )
@@ -34,6 +38,7 @@ CONNECTION_INTERFACES: Final = (
 STATUSES: Final[dict[str, tuple[int, bool, bool]]] = {
     "offline": (1, False, True),
     "available": (2, True, True),
+    "chat": (2, True, True),
     "away": (3, True, True),
     "xa": (4, True, True),
     "hidden": (5, False, True),

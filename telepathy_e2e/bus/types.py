@@ -27,6 +27,9 @@ Presences = Annotated[dict[int, tuple[int, str, str]], DBusSignature("a{u(uss)}"
 SocketTypes = Annotated[dict[int, list[int]], DBusSignature("a{uau}")]
 Attestations = Annotated[list[list[Any]], DBusSignature("a(ssay)")]
 CertificateRejections = Annotated[list[list[Any]], DBusSignature("a(usa{sv})")]
+AliasPairs = Annotated[list[tuple[int, str]], DBusSignature("a(us)")]
+HandleIdentifiers = Annotated[dict[int, str], DBusSignature("a{us}")]
+ContactSubscriptions = Annotated[dict[int, tuple[int, int, str]], DBusSignature("a{u(uus)}")]
 
 # Results of several values: one signature after the other.
 NameAndPath = Annotated[tuple[str, str], DBusSignature("so")]

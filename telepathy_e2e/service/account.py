@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from telepathy_e2e.net.listener import Listener
 from telepathy_e2e.service.channel import Channel, Owner
@@ -16,6 +16,13 @@ from telepathy_e2e.trust.identities import Identities
 from telepathy_e2e.trust.policy import Policy
 from telepathy_e2e.verify.tries import ContactTries
 from telepathy_e2e.xmpp.client import Client, Resource
+
+if TYPE_CHECKING:
+    from telepathy_e2e.service.aliases import Aliases
+    from telepathy_e2e.service.contact_blocking import ContactBlocking
+    from telepathy_e2e.service.contact_groups import ContactGroups
+    from telepathy_e2e.service.contact_list import ContactList
+    from telepathy_e2e.service.presence import PresenceFeature
 
 
 class Account(Owner, Protocol):
@@ -38,6 +45,11 @@ class Account(Owner, Protocol):
     ask_certificate: bool
     tries: ContactTries
     parameters: Mapping[str, object]
+    presences: PresenceFeature
+    contact_list: ContactList
+    groups: ContactGroups
+    blocking: ContactBlocking
+    aliases: Aliases
 
     @property
     def channels(self) -> Mapping[str, Channel]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from xml.etree.ElementTree import Element
 
@@ -12,9 +13,9 @@ from telepathy_e2e.errors import (
     CertError,
     ConnectionReplaced,
     Disconnected,
+    E2EError,
     EncryptionError,
     EncryptionNotAvailable,
-    InvalidArgument,
     NotAvailable,
     PeerError,
     TelepathyError,
@@ -22,6 +23,7 @@ from telepathy_e2e.errors import (
 from telepathy_e2e.jingle.stanzas import Content
 from telepathy_e2e.net.listener import Listener
 from telepathy_e2e.service import names, requests
+from telepathy_e2e.service.aliases import Aliases
 from telepathy_e2e.service.capabilities import (
     ChannelClass,
     HandlerCapabilities,
@@ -29,19 +31,23 @@ from telepathy_e2e.service.capabilities import (
     contact_classes,
 )
 from telepathy_e2e.service.channel import Channel
+from telepathy_e2e.service.contact_blocking import ContactBlocking
+from telepathy_e2e.service.contact_groups import ContactGroups
+from telepathy_e2e.service.contact_list import ContactList
 from telepathy_e2e.service.events import (
     ChannelOpened,
     ConnectionEvent,
     ContactCapabilitiesChanged,
     Emitter,
     PowerSavingChanged,
-    PresencesChanged,
+    SelfContactChanged,
     StatusChanged,
 )
 from telepathy_e2e.service.feature import ChannelManager, Feature
 from telepathy_e2e.service.file_transfers import FileTransfers
 from telepathy_e2e.service.handles import Handles
 from telepathy_e2e.service.inband import InBandHub
+from telepathy_e2e.service.presence import PresenceFeature
 from telepathy_e2e.service.sessions import Link, SessionHub
 from telepathy_e2e.tasks import TaskOwner
 from telepathy_e2e.trust.identities import Identities
@@ -49,6 +55,8 @@ from telepathy_e2e.trust.policy import Policy
 from telepathy_e2e.verify.tries import ContactTries
 from telepathy_e2e.xmpp.client import Client, Resource
 from telepathy_e2e.xmpp.jid import bare, normalise
+from telepathy_e2e.xmpp.roster import RosterChange
+from telepathy_e2e.xmpp.roster_cache import directory as cache_directory
 from telepathy_e2e.xmpp.settings import Password, Settings
 
 log = logging.getLogger(__name__)
@@ -74,19 +82,6 @@ CONNECTED, CONNECTING, DISCONNECTED = range(3)
 ) = range(14)
 
 ALL_ROADS = frozenset({"direct", "proxy", "in-band"})
-
-# Connection_Presence_Type and whether it may be set, has a message (SimplePresence.Statuses)
-STATUSES: dict[str, tuple[int, bool, bool]] = {
-    "offline": (1, False, True),
-    "available": (2, True, True),
-    "away": (3, True, True),
-    "xa": (4, True, True),
-    "hidden": (5, False, True),
-    "dnd": (6, True, True),
-    "unknown": (7, False, True),
-    "error": (8, False, True),
-}
-_SHOWS = {"available": "", "away": "away", "xa": "xa", "dnd": "dnd"}
 
 
 def status_reason(error: TelepathyError) -> int:
@@ -147,7 +142,6 @@ class Connection:
         self.policy = Policy.parse(str(parameters["e2e-policy"]))
         self.always_verify = bool(parameters["e2e-always-verify"])
         self.ask_certificate = bool(parameters["e2e-ask-certificate"])
-        self.statuses = STATUSES
         self.channels: dict[str, Channel] = {}
         self.tasks = TaskOwner(object_path)
         self.listener = Listener()
@@ -156,12 +150,23 @@ class Connection:
         self._capabilities = HandlerCapabilities()
         self._keys_seen: set[str] = set()
         self._paths = 0
-        self._presence = ("available", "")
         self.power_saving_active = False
         self._over = False
         self.client = Client(self._settings(account), self)
         self.files = FileTransfers(self)
-        self.features: tuple[Feature, ...] = (self.files,)
+        self.presences = PresenceFeature(self)
+        self.contact_list = ContactList(self)
+        self.groups = ContactGroups(self)
+        self.blocking = ContactBlocking(self)
+        self.aliases = Aliases(self)
+        self.features: tuple[Feature, ...] = (
+            self.files,
+            self.presences,
+            self.aliases,  # hears of the name in a request before the contact list takes it
+            self.contact_list,
+            self.groups,
+            self.blocking,
+        )
         self.managers: tuple[ChannelManager, ...] = (self.files,)
         self.client.set_features(self._disco())
         self.inband = InBandHub(self.client)
@@ -181,6 +186,7 @@ class Connection:
             old_ssl=bool(get("old-ssl")),
             keepalive_interval=_number(get("keepalive-interval")),
             extra_identities=_strings(get("extra-certificate-identities")),
+            cache_directory=cache_directory(os.environ),
         )
 
     # -- status -----------------------------------------------------------------------------
@@ -204,11 +210,18 @@ class Connection:
         except TelepathyError as error:
             await self._end(status_reason(error), error)
             return
-        self.client.set_presence(_SHOWS[self._presence[0]], self._presence[1], self._priority())
-        self._tell_presence(self.self_id)
+        self._bound(self.client.jid)
+        self.presences.send()
         self._set_status(CONNECTED, REASON_REQUESTED)
         for feature in self.features:
             feature.connected()
+
+    def _bound(self, full_jid: str) -> None:
+        """The server decides who we are (RFC 6120 section 7.6.1)."""
+        if bare(full_jid) != self.self_id:
+            self.self_id = bare(full_jid)
+            self.self_handle = self.handles.of_jid(self.self_id)
+            self.events.emit(SelfContactChanged(self.self_handle, self.self_id))
 
     async def disconnect(self) -> None:
         """Connection.Disconnect: sessions terminated, channels closed, the stream ended."""
@@ -285,54 +298,22 @@ class Connection:
                     link.application.peer_offline()
             elif link.peer in online:
                 link.seen_online = True
-        self._tell_presence(bare_jid)
+        self.presences.changed(bare_jid)
 
     def capabilities_changed(self, bare_jid: str) -> None:
-        self.events.emit(ContactCapabilitiesChanged((self.handles.of_jid(bare_jid),)))
+        # As with presence: strangers cost no handle.
+        if self._in_roster(bare_jid) or self.handles.find(bare_jid) is not None:
+            self.events.emit(ContactCapabilitiesChanged((self.handles.of_jid(bare_jid),)))
 
-    def roster_changed(self, bare_jids: Iterable[str]) -> None:
-        for bare_jid in bare_jids:
-            self.handles.of_jid(bare_jid)
+    def roster_changed(self, changes: Sequence[RosterChange]) -> None:
+        for feature in self.features:
+            feature.roster_changed(changes)
+
+    def roster_loaded(self, error: E2EError | None) -> None:
+        for feature in self.features:
+            feature.roster_loaded(error)
 
     # -- contacts ---------------------------------------------------------------------------
-
-    def set_presence(self, status: str, message: str) -> None:
-        """SimplePresence.SetPresence; before Connect it is the presence to come up with.
-
-        Raises:
-            InvalidArgument: not a status that can be set.
-        """
-        if not STATUSES.get(status, (0, False, False))[1]:
-            raise InvalidArgument(f"{status!r} is not a status that can be set")
-        self._presence = (status, message)
-        if self.status == CONNECTED:
-            self.client.set_presence(_SHOWS[status], message, self._priority())
-            self._tell_presence(self.self_id)
-
-    def presence(self, handle: int) -> tuple[int, str, str]:
-        """(type, status, message) of a contact.
-
-        Raises:
-            InvalidHandle: no such contact.
-        """
-        jid = self.handles.inspect(handle)
-        if self.status == DISCONNECTED:
-            return (1, "offline", "")
-        if jid == self.self_id:
-            return (STATUSES[self._presence[0]][0], *self._presence)
-        resources = self.client.resources(jid)
-        if not resources:
-            known = jid in self.client.contacts()
-            return (1, "offline", "") if known else (7, "unknown", "")
-        best = max(resources, key=lambda each: each.priority)
-        status = {"": "available", "chat": "available"}.get(best.show, best.show)
-        return (STATUSES.get(status, STATUSES["available"])[0], status, best.status)
-
-    def alias(self, handle: int) -> str:
-        """The contact's name in the roster, or its JID."""
-        jid = self.handles.inspect(handle)
-        item = self.client.contacts().get(jid)
-        return item.name if item is not None and item.name else jid
 
     async def contact_by_id(self, identifier: str) -> int:
         """Contacts.GetContactByID.
@@ -368,13 +349,6 @@ class Connection:
         if jid == self.self_id:
             return channel_classes() if self._capabilities.handles(names.FILE_TRANSFER) else []
         return contact_classes(self.client.resources(jid))
-
-    def _tell_presence(self, bare_jid: str) -> None:
-        handle = self.handles.of_jid(bare_jid)
-        self.events.emit(PresencesChanged({handle: self.presence(handle)}))
-
-    def _priority(self) -> int:
-        return _number(self.parameters.get("priority"))
 
     def _own_jid(self) -> str:
         return self.client.jid

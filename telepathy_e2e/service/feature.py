@@ -7,13 +7,14 @@ connection back but through ``account.Account``.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import ClassVar, Protocol
 from xml.etree.ElementTree import Element
 
-from telepathy_e2e.errors import TelepathyError
+from telepathy_e2e.errors import E2EError, TelepathyError
 from telepathy_e2e.service.channel import Channel
 from telepathy_e2e.service.requests import ChannelRequest
+from telepathy_e2e.xmpp.roster import RosterChange
 
 
 class Feature:
@@ -39,6 +40,12 @@ class Feature:
 
     def undelivered(self, stanzas: list[Element]) -> None:
         """Stanzas that the server never confirmed; ``disconnected`` follows."""
+
+    def roster_changed(self, changes: Sequence[RosterChange]) -> None:
+        """Entries of the contact list came, changed or went; many at once when it is loaded."""
+
+    def roster_loaded(self, error: E2EError | None) -> None:
+        """The contact list is there as a whole; or it cannot be had, and why."""
 
     def disconnected(self, error: TelepathyError, *, stopped: bool) -> None:
         """The connection is over.

@@ -52,6 +52,10 @@ class Handles:
         """The same for a JID that is known to be normalised, and taken as it is."""
         return self._tables[kind].ensure(jid)
 
+    def find(self, jid: str, kind: int = HANDLE_TYPE_CONTACT) -> int | None:
+        """The handle of a normalised JID if it has one: for what strangers make us hear of."""
+        return self._tables[kind].find(jid)
+
     def inspect(self, handle: int, kind: int = HANDLE_TYPE_CONTACT) -> str:
         """The JID of a handle.
 
@@ -92,6 +96,9 @@ class _Table:
             self._identifiers.append(jid)
             self._handles[jid] = handle
         return handle
+
+    def find(self, jid: str) -> int | None:
+        return self._handles.get(jid)
 
     def inspect(self, handle: int, word: str) -> str:
         if not 0 < handle < len(self._identifiers):

@@ -8,10 +8,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import secrets
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import chain, repeat
-from types import MappingProxyType, ModuleType
+from types import ModuleType
 from typing import TYPE_CHECKING, Literal, Protocol
 from xml.etree.ElementTree import Element, SubElement
 
@@ -19,6 +20,7 @@ from telepathy_e2e.errors import (
     ConnectionLost,
     ConnectionRefused,
     Disconnected,
+    E2EError,
     InvalidArgument,
     NetworkError,
     NotAvailable,
@@ -29,6 +31,7 @@ from telepathy_e2e.tasks import TaskOwner
 from telepathy_e2e.xmpp import caps, proxies, tls
 from telepathy_e2e.xmpp.binding import SessionGone
 from telepathy_e2e.xmpp.capabilities import Capabilities
+from telepathy_e2e.xmpp.contacts import ROSTER_SECONDS, ROSTER_VERSIONING, Contacts
 from telepathy_e2e.xmpp.iq import IQ_TIMEOUT, Handler, IqRequest, Iqs, IqTimeout, StanzaError
 from telepathy_e2e.xmpp.jid import bare, domain_of, normalise
 from telepathy_e2e.xmpp.management import StreamManagement
@@ -37,11 +40,13 @@ from telepathy_e2e.xmpp.proxies import Proxy
 from telepathy_e2e.xmpp.roster import (
     PRESENCE,
     QUERY_ROSTER,
+    LastWords,
     Presences,
     Resource,
-    Roster,
+    RosterChange,
     RosterItem,
 )
+from telepathy_e2e.xmpp.roster_cache import RosterCache
 from telepathy_e2e.xmpp.settings import Password, Settings
 
 if TYPE_CHECKING:
@@ -55,6 +60,7 @@ __all__ = [
     "Password",
     "Proxy",
     "Resource",
+    "RosterChange",
     "RosterItem",
     "Settings",
     "StanzaError",
@@ -106,8 +112,11 @@ class ClientEvents(Protocol):
     def capabilities_changed(self, bare_jid: str) -> None:
         """The features of some resource of a contact became known, or changed."""
 
-    def roster_changed(self, bare_jids: Iterable[str]) -> None:
+    def roster_changed(self, changes: Sequence[RosterChange]) -> None:
         """``contacts()`` changed for these."""
+
+    def roster_loaded(self, error: E2EError | None) -> None:
+        """``contacts()`` is the whole list now; or it cannot be had, and why."""
 
 
 class Client:
@@ -136,9 +145,19 @@ class Client:
         self._tasks = TaskOwner(f"xmpp {bare(self._account)}")
         self._iqs = Iqs(self._put)
         self._own = caps.Own(NODE, IDENTITY, ALWAYS)
-        self._roster = Roster()
-        self._presences = Presences(self._is_known)
+        self.roster = Contacts(
+            self._ask_account,
+            self,
+            tasks=self._tasks,
+            cache=None
+            if settings.cache_directory is None
+            else RosterCache(settings.cache_directory, bare(self._account)),
+        )
+        # Who counts as a stranger is not known before the list is: it is too early to drop any.
+        self._presences = Presences(lambda jid: self.roster.loading or self._is_known(jid))
         self._presence: Element | None = None
+        self.presence_id = ""
+        self._server_features: asyncio.Task[frozenset[str]] | None = None
         self._proxies: list[Proxy] = []
         self._capabilities = Capabilities(
             self._presences,
@@ -193,10 +212,12 @@ class Client:
     async def _connect(self) -> None:
         # A hundred modules: not in the event loop.
         await asyncio.to_thread(_load_slixmpp)
+        await asyncio.to_thread(self.roster.read_cache)
         self._jid = self._iqs.own = await self._open_stream()
         # Asked for before anybody can send our presence: so it arrives before the contacts' do
         # (RFC 6121 section 2.2).
-        self._tasks.start("roster", self._get_roster())
+        versioned = ROSTER_VERSIONING in self.offers
+        self._tasks.start("roster", self.roster.fetch(versioned=versioned))
         await asyncio.sleep(0)
 
     async def _open_stream(self) -> str:
@@ -236,6 +257,7 @@ class Client:
         if self._stream is not None:
             await self._stream.close()
             _drop(self._stream.ready)
+        await self.roster.close()
         await self._tasks.close()
 
     def _closed(self, error: TelepathyError | None, broken: bool) -> None:
@@ -265,7 +287,11 @@ class Client:
         if error is not None and (lost := self._management.lost(answer)):
             self._events.undelivered(lost)
         self._events.disconnected(error)
-        self._tasks.start("end", self._tasks.close())
+        self._tasks.start("end", self._clean_up())
+
+    async def _clean_up(self) -> None:
+        await self.roster.close()
+        await self._tasks.close()
 
     async def _resume(self, why: TelepathyError) -> None:
         """Get the session back on another connection (XEP-0198 section 5), or give it up."""
@@ -411,7 +437,8 @@ class Client:
         self._send_presence(presence)
 
     def _send_presence(self, presence: Element) -> None:
-        whole = Element(PRESENCE)
+        self.presence_id = secrets.token_hex(4)
+        whole = Element(PRESENCE, id=self.presence_id)
         whole.extend(presence)
         whole.extend(self._events.presence_extras())
         whole.append(self._own.element())
@@ -425,33 +452,42 @@ class Client:
 
     def contacts(self) -> Mapping[str, RosterItem]:
         """The contact list by bare JID."""
-        return MappingProxyType(self._roster.contacts)
+        return self.roster.items
 
     def resources(self, bare_jid: str) -> list[Resource]:
         """The programs of a contact that are online, as far as we are told."""
         return self._presences.resources(bare_jid) if self._state in ("up", "resuming") else []
 
     def _is_known(self, bare_jid: str) -> bool:
-        return bare_jid in self._roster.contacts or bare_jid == bare(self._account)
+        return bare_jid in self.roster.items or bare_jid == bare(self._account)
 
-    async def _get_roster(self) -> None:
-        try:
-            await self._iqs.ask(None, Element(QUERY_ROSTER), "get", IQ_TIMEOUT, self._apply_roster)
-        except (StanzaError, IqTimeout, Disconnected) as error:
-            log.warning("no contact list: %s", error)
+    def last_words(self, bare_jid: str) -> LastWords | None:
+        """What a contact that is not online said when it left."""
+        return self._presences.last_words(bare_jid)
+
+    async def _ask_account(
+        self,
+        payload: Element,
+        type: Literal["get", "set"],
+        arrived: Callable[[Element | None], None] | None,
+    ) -> Element | None:
+        return await self._iqs.ask(None, payload, type, ROSTER_SECONDS, arrived)
 
     def _roster_push(self, request: IqRequest) -> None:
         # Only our own server may change the list (RFC 6121 section 2.1.6; CVE-2015-8688).
         if request.type != "set" or request.from_ != bare(self._account):
             raise PeerError("the contact list is not yours", "service-unavailable")
         request.reply()
-        self._apply_roster(request.payload)
+        self.roster.pushed(request.payload)
 
-    def _apply_roster(self, query: Element | None) -> None:
-        if query is not None and (changed := self._roster.apply(query)):
-            self._events.roster_changed(changed)
-            for jid in changed:
-                self._capabilities.now_known(jid)
+    def roster_changed(self, changes: list[RosterChange]) -> None:
+        self._events.roster_changed(changes)
+        for change in changes:
+            self._capabilities.now_known(change.jid)
+
+    def roster_loaded(self, error: E2EError | None) -> None:
+        self._presences.settle()
+        self._events.roster_loaded(error)
 
     def _received(self, stanza: Element) -> None:
         """A presence or a message."""
@@ -488,6 +524,36 @@ class Client:
             self._inactive = inactive
             if self._state == "up":
                 self._put(Element(f"{{{CSI}}}{'inactive' if inactive else 'active'}"))
+
+    # -- what the server can do -------------------------------------------------------------
+
+    @property
+    def offers(self) -> frozenset[str]:
+        """The stream features after the login, as Clark names."""
+        return self._stream.offers if self._stream is not None else frozenset()
+
+    async def server_features(self) -> frozenset[str]:
+        """Service discovery of our server (XEP-0030), asked once; nothing if it does not say.
+
+        Raises:
+            Disconnected: the stream is gone.
+        """
+        if self._server_features is None:
+            self._server_features = self._tasks.start("features", self._ask_features())
+        try:
+            return await asyncio.shield(self._server_features)
+        except asyncio.CancelledError:
+            if self._server_features.cancelled():
+                raise Disconnected("The connection to the server is gone") from None
+            raise
+
+    async def _ask_features(self) -> frozenset[str]:
+        try:
+            answer = await self._get(domain_of(self._account), Element(caps.QUERY_INFO))
+            return caps.parse_info(answer).features if answer is not None else frozenset()
+        except (StanzaError, IqTimeout, PeerError, Disconnected) as error:
+            log.info("the server does not say what it can do: %s", error)
+            return frozenset()
 
     # -- capabilities -----------------------------------------------------------------------
 

@@ -21,6 +21,11 @@ _TEXT_TABLE = str.maketrans(_TEXT)
 _ATTRIBUTE_TABLE = str.maketrans(_ATTRIBUTE)
 
 
+def is_sendable(text: str) -> bool:
+    """Whether XML can carry this text."""
+    return not _ILLEGAL.search(text)
+
+
 def serialise(element: Element, namespace: str = CLIENT) -> bytes:
     """UTF-8 of an element, without its tail.
 

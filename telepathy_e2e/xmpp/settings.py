@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
 # Seconds. What telepathy-gabble made customary; NATs forget a silent connection after about 300.
 KEEPALIVE_SECONDS = 120
@@ -47,6 +48,7 @@ class Settings:
         keepalive_interval: seconds of silence after which the server is asked whether it lives;
             0 never asks.
         extra_identities: further host names that the server's certificate may carry instead.
+        cache_directory: where copies of what the server keeps are; None for nowhere.
     """
 
     account: str
@@ -60,3 +62,4 @@ class Settings:
     old_ssl: bool = False
     keepalive_interval: float = KEEPALIVE_SECONDS
     extra_identities: tuple[str, ...] = ()
+    cache_directory: Path | None = None

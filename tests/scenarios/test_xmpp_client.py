@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from types import SimpleNamespace
@@ -25,6 +25,7 @@ from telepathy_e2e.errors import (
     ConnectionRefused,
     ConnectionReplaced,
     Disconnected,
+    E2EError,
     EncryptionNotAvailable,
     InvalidArgument,
     NetworkError,
@@ -33,7 +34,7 @@ from telepathy_e2e.errors import (
     TelepathyError,
 )
 from telepathy_e2e.xmpp import client as client_module
-from telepathy_e2e.xmpp.client import Client, IqRequest, IqTimeout, StanzaError
+from telepathy_e2e.xmpp.client import Client, IqRequest, IqTimeout, RosterChange, StanzaError
 from telepathy_e2e.xmpp.jid import bare
 from telepathy_e2e.xmpp.settings import Password, Settings
 from tests.support.prosody import Certificate, Prosody, free_ports
@@ -76,12 +77,15 @@ class Witness:
         self.presences.append(bare_jid)
         self._news.set()
 
+    def roster_loaded(self, error: E2EError | None) -> None:
+        self._news.set()
+
     def capabilities_changed(self, bare_jid: str) -> None:
         self.capabilities.append(bare_jid)
         self._news.set()
 
-    def roster_changed(self, bare_jids: Iterable[str]) -> None:
-        self.roster.update(bare_jids)
+    def roster_changed(self, changes: Sequence[RosterChange]) -> None:
+        self.roster.update(change.jid for change in changes)
         self._news.set()
 
     async def until(self, condition: Callable[[], object]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import pytest_asyncio
@@ -238,6 +238,137 @@ class FakeCertificateRequest(Channel):
         self._gone()
 
 
+class FakePresences:
+    """Follows ``service.presence.PresenceFeature``."""
+
+    statuses: ClassVar = {"available": (2, True, True), "offline": (1, False, True)}
+    maximum_status_message_length = 0
+
+    def __init__(self, handles: Handles) -> None:
+        self._handles = handles
+        self.told: list[tuple[str, str]] = []
+
+    def set(self, status: str, message: str) -> None:
+        if status not in self.statuses:
+            raise InvalidArgument("No such status")
+        self.told.append((status, message))
+
+    def of(self, handle: int) -> tuple[int, str, str]:
+        self._handles.inspect(handle)
+        return (2, "available", "here")
+
+    async def of_all(self, handles: Sequence[int]) -> dict[int, tuple[int, str, str]]:
+        return {handle: self.of(handle) for handle in handles}
+
+
+class FakeContactList:
+    """Follows ``service.contact_list.ContactList``."""
+
+    contact_list_state = 3
+    contact_list_persists = can_change_contact_list = True
+    request_uses_message = download_at_connection = True
+
+    def __init__(self) -> None:
+        self.states: tuple[int, int, str] | None = (4, 3, "please")
+        self.calls: list[tuple[Any, ...]] = []
+
+    def known_states(self, handle: int) -> tuple[int, int, str] | None:
+        return self.states
+
+    def contacts(self) -> list[int]:
+        return [1]
+
+    def download(self) -> None:
+        self.calls.append(("download",))
+
+    async def request_subscription(self, handles: Iterable[int], message: str) -> None:
+        self.calls.append(("request_subscription", list(handles), message))
+
+    async def authorize_publication(self, handles: Iterable[int]) -> None:
+        self.calls.append(("authorize_publication", list(handles)))
+
+    async def remove_contacts(self, handles: Iterable[int]) -> None:
+        self.calls.append(("remove_contacts", list(handles)))
+
+    async def unsubscribe(self, handles: Iterable[int]) -> None:
+        self.calls.append(("unsubscribe", list(handles)))
+
+    async def unpublish(self, handles: Iterable[int]) -> None:
+        self.calls.append(("unpublish", list(handles)))
+
+
+class FakeGroups:
+    """Follows ``service.contact_groups.ContactGroups``."""
+
+    disjoint_groups = False
+    group_storage = 3
+    groups: ClassVar = ["Friends"]
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[Any, ...]] = []
+
+    def of(self, handle: int) -> list[str]:
+        return ["Friends"]
+
+    async def set_contact_groups(self, handle: int, groups: Sequence[str]) -> None:
+        self.calls.append(("set_contact_groups", handle, list(groups)))
+
+    async def set_group_members(self, group: str, handles: Iterable[int]) -> None:
+        self.calls.append(("set_group_members", group, list(handles)))
+
+    async def add_to_group(self, group: str, handles: Iterable[int]) -> None:
+        self.calls.append(("add_to_group", group, list(handles)))
+
+    async def remove_from_group(self, group: str, handles: Iterable[int]) -> None:
+        self.calls.append(("remove_from_group", group, list(handles)))
+
+    async def remove_group(self, group: str) -> None:
+        self.calls.append(("remove_group", group))
+
+    async def rename_group(self, old: str, new: str) -> None:
+        self.calls.append(("rename_group", old, new))
+
+
+class FakeBlocking:
+    """Follows ``service.contact_blocking.ContactBlocking``."""
+
+    contact_blocking_capabilities = 0
+
+    def __init__(self) -> None:
+        self.blocked: set[int] = set()
+
+    def is_blocked(self, handle: int) -> bool:
+        return handle in self.blocked
+
+    async def request_blocked_contacts(self) -> dict[int, str]:
+        return {handle: f"contact{handle}" for handle in self.blocked}
+
+    async def block(self, handles: Iterable[int]) -> None:
+        self.blocked.update(handles)
+
+    async def unblock(self, handles: Iterable[int]) -> None:
+        self.blocked.difference_update(handles)
+
+
+class FakeAliases:
+    """Follows ``service.aliases.Aliases``."""
+
+    flags = 1
+
+    def __init__(self, handles: Handles) -> None:
+        self._handles = handles
+        self.names: dict[int, str] = {}
+
+    def of(self, handle: int) -> str:
+        return self.names.get(handle) or self._handles.inspect(handle)
+
+    def of_all(self, handles: Sequence[int]) -> dict[int, str]:
+        return {handle: self.of(handle) for handle in handles}
+
+    async def set(self, aliases: Mapping[int, str]) -> None:
+        self.names.update(aliases)
+
+
 class FakeConnection:
     """Follows ``service.connection.Connection``."""
 
@@ -249,11 +380,14 @@ class FakeConnection:
         self.self_id = str(parameters["account"])
         self.self_handle = self.handles.ensure(self.self_id)
         self.status = 2
-        self.statuses = {"available": (2, True, True), "offline": (1, False, True)}
         self.channels: dict[str, Channel] = {}
         self.requests: list[dict[str, Any]] = []
         self.capabilities: list[Any] = []
-        self.presences: list[tuple[str, str]] = []
+        self.presences = FakePresences(self.handles)
+        self.contact_list = FakeContactList()
+        self.groups = FakeGroups()
+        self.blocking = FakeBlocking()
+        self.aliases = FakeAliases(self.handles)
         self.power_saving_active = False
         self.failure: TelepathyError | None = None
         self._count = 0
@@ -310,15 +444,6 @@ class FakeConnection:
     def set_power_saving(self, active: bool) -> None:
         self.power_saving_active = active
         self.events.emit(PowerSavingChanged(active))
-
-    def set_presence(self, status: str, message: str) -> None:
-        if status not in self.statuses:
-            raise InvalidArgument("No such status")
-        self.presences.append((status, message))
-
-    def presence(self, handle: int) -> tuple[int, str, str]:
-        self.handles.inspect(handle)
-        return (2, "available", "here")
 
     async def contact_by_id(self, identifier: str) -> int:
         return self.handles.ensure(identifier)

@@ -55,7 +55,7 @@ async def test_before_connect_everything_that_account_managers_ask_works(served:
         ("org.freedesktop.Telepathy.Client.X", [{TYPE: names.FILE_TRANSFER}], ["token"])
     ]
     await value(served, names.SIMPLE_PRESENCE, "SetPresence", "ss", "available", "hi")
-    assert served.connection.presences == [("available", "hi")]
+    assert served.connection.presences.told == [("available", "hi")]
     requests = await served.get_all(served.path, names.REQUESTS)
     assert requests["Channels"].value == []
     assert len(requests["RequestableChannelClasses"].value) == len(CLASSES)

@@ -14,7 +14,7 @@ from telepathy_e2e.bus.protocol import PATH as PROTOCOL_PATH
 from telepathy_e2e.bus.protocol import PRESENCE, PROTOCOL, STATUSES
 from telepathy_e2e.bus.wire import Bus
 from telepathy_e2e.errors import NetworkError
-from telepathy_e2e.service.connection import STATUSES as SERVICE_STATUSES
+from telepathy_e2e.service.presence import STATUSES as SERVICE_STATUSES
 from tests.unit.bus_support import CLASSES, Served, fixture
 
 served = fixture()

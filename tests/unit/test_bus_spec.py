@@ -58,6 +58,8 @@ STILL_NEEDED = {
     "GetSelfHandle",
     "NewChannel",
     "SelfHandleChanged",
+    # "Connection managers MUST still emit this signal."
+    "ContactsChanged",
 }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import fields
+from typing import TYPE_CHECKING
 
 from telepathy_e2e.bus import protocol
 from telepathy_e2e.bus.connections.served import Connection, check_connected
@@ -20,6 +21,9 @@ from telepathy_e2e.service import names
 from telepathy_e2e.service.events import ConnectionEvent
 from telepathy_e2e.tasks import TaskOwner
 
+if TYPE_CHECKING:
+    from telepathy_e2e.bus.connections.attributes import Attributes
+
 
 class ConnectionPart(Interface):
     """One of a connection's interfaces; ``connections.table`` lists them.
@@ -30,6 +34,9 @@ class ConnectionPart(Interface):
 
     # Whether ``contact_attributes`` gives anything (Contacts.ContactAttributeInterfaces).
     has_attributes = False
+
+    # Those of all parts; there as soon as the connection is shown.
+    attributes: Attributes
 
     def __init__(self, connection: Connection) -> None:
         super().__init__(connection)

@@ -27,11 +27,11 @@ class ContactsInterface(ConnectionPart):
         return list(self._attributes.interfaces)
 
     @method("GetContactAttributes")
-    def get_contact_attributes(
+    async def get_contact_attributes(
         self, Handles: Handles, Interfaces: Strings, Hold: DBusBool
     ) -> ContactAttributes:
         check_connected(self._connection)
-        return self._attributes.of_all(Handles, Interfaces)
+        return await self._attributes.of_all(Handles, Interfaces)
 
     @method("GetContactByID")
     async def get_contact_by_id(

@@ -40,6 +40,8 @@ class ConnectionObject:
         self._requests = RequestsInterface(objects, connection, self._channel_announced)
         self._parts = {each.name: each(connection) for each in PARTS}
         attributes = Attributes(connection, self._parts.values())
+        for each in self._parts.values():
+            each.attributes = attributes
         self._parts[ContactsInterface.name] = ContactsInterface(connection, attributes)
         objects.export(connection.object_path, self._base, self._requests, *self._parts.values())
         self._unsubscribe = connection.events.subscribe(self._event)

@@ -21,20 +21,25 @@ class PresenceInterface(ConnectionPart):
 
     PresencesChanged = Signal(Presence=Presences)
 
-    # 0 is no limit.
-    maximum_status_message_length = 0
-
     has_attributes = True
 
+    @property
+    def statuses(self) -> dict[str, tuple[int, bool, bool]]:
+        return self._connection.presences.statuses
+
+    @property
+    def maximum_status_message_length(self) -> int:
+        return self._connection.presences.maximum_status_message_length
+
     def contact_attributes(self, handle: int) -> dict[str, Variant]:
-        presence = variant(signature_of(Presence), self._connection.presence(handle))
+        presence = variant(signature_of(Presence), self._connection.presences.of(handle))
         return {names.SIMPLE_PRESENCE + "/presence": presence}
 
     @method("SetPresence")
     def set_presence(self, Status: DBusStr, Status_Message: DBusStr) -> None:
-        self._connection.set_presence(Status, Status_Message)
+        self._connection.presences.set(Status, Status_Message)
 
     @method("GetPresences")
-    def get_presences(self, Contacts: Handles) -> Presences:
+    async def get_presences(self, Contacts: Handles) -> Presences:
         check_connected(self._connection)
-        return {handle: self._connection.presence(handle) for handle in Contacts}
+        return dict(await self._connection.presences.of_all(Contacts))

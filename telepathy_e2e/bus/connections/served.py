@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from telepathy_e2e.errors import Disconnected
 from telepathy_e2e.service.channel import Channel
 from telepathy_e2e.service.events import ConnectionEvent, Emitter
+
+if TYPE_CHECKING:
+    from telepathy_e2e.service.aliases import Aliases
+    from telepathy_e2e.service.contact_blocking import ContactBlocking
+    from telepathy_e2e.service.contact_groups import ContactGroups
+    from telepathy_e2e.service.contact_list import ContactList
+    from telepathy_e2e.service.presence import PresenceFeature
 
 CONNECTED, CONNECTING, DISCONNECTED = range(3)
 
@@ -30,8 +37,22 @@ class Connection(Protocol):
     self_handle: int
     self_id: str
     status: int
-    statuses: dict[str, tuple[int, bool, bool]]
     power_saving_active: bool
+
+    @property
+    def presences(self) -> PresenceFeature: ...
+
+    @property
+    def contact_list(self) -> ContactList: ...
+
+    @property
+    def groups(self) -> ContactGroups: ...
+
+    @property
+    def blocking(self) -> ContactBlocking: ...
+
+    @property
+    def aliases(self) -> Aliases: ...
 
     @property
     def handles(self) -> Handles: ...
@@ -53,10 +74,6 @@ class Connection(Protocol):
     def contact_capabilities(self, handle: int) -> list[tuple[dict[str, object], list[str]]]: ...
 
     def set_power_saving(self, active: bool) -> None: ...
-
-    def set_presence(self, status: str, message: str) -> None: ...
-
-    def presence(self, handle: int) -> tuple[int, str, str]: ...
 
     async def contact_by_id(self, identifier: str) -> int: ...
 

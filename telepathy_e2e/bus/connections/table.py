@@ -4,13 +4,21 @@ from __future__ import annotations
 
 from typing import Final
 
+from telepathy_e2e.bus.connections.aliasing import AliasingInterface
 from telepathy_e2e.bus.connections.base import ConnectionPart
 from telepathy_e2e.bus.connections.capabilities import CapabilitiesInterface
+from telepathy_e2e.bus.connections.contact_blocking import ContactBlockingInterface
+from telepathy_e2e.bus.connections.contact_groups import ContactGroupsInterface
+from telepathy_e2e.bus.connections.contact_list import ContactListInterface
 from telepathy_e2e.bus.connections.power_saving import PowerSavingInterface
 from telepathy_e2e.bus.connections.presence import PresenceInterface
 
 PARTS: Final[tuple[type[ConnectionPart], ...]] = (
     PresenceInterface,
+    ContactListInterface,
+    ContactGroupsInterface,
+    ContactBlockingInterface,
+    AliasingInterface,
     CapabilitiesInterface,
     PowerSavingInterface,
 )
