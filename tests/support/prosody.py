@@ -14,7 +14,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -106,8 +106,8 @@ class Prosody:
             encryption: False for a server that offers no TLS at all.
             modules: further modules to load.
             module_directory: where Prosody looks for ``mod_*.lua`` files of our own.
-            hibernation: seconds for which a session is kept whose connection broke. Short, as others
-                hear only then that a program was killed.
+            hibernation: seconds for which a session is kept whose connection broke. Short, as
+                others hear only then that a program was killed.
             settings: Lua, appended to the settings of the virtual host.
         """
         port, tls_port, proxy_port = free_ports(3)
@@ -155,6 +155,24 @@ class Prosody:
         accounts.mkdir(parents=True, exist_ok=True)
         file = accounts / f"{_encoded(name)}.dat"
         file.write_text(f"return {{ password = {_lua(password)} }};\n")
+
+    def set_roster(self, name: str, contacts: Mapping[str, str]) -> None:
+        """Give an account a contact list, before it is first used.
+
+        Args:
+            contacts: bare JID to name; all are friends in both directions, in the group "Friends".
+        """
+        roster = (
+            self.directory / "data" / _encoded(self.domain) / "roster" / f"{_encoded(name)}.dat"
+        )
+        roster.parent.mkdir(parents=True, exist_ok=True)
+        items = [
+            f"[{_lua(jid)}] = {{ subscription = 'both'; name = {_lua(shown)};"
+            " groups = { ['Friends'] = true } };"
+            for jid, shown in contacts.items()
+        ]
+        head = "[false] = { version = 1; pending = {} };"
+        roster.write_text("\n".join(["return {", head, *items, "};"]))
 
     def restart(self) -> None:
         """Start again after ``kill()``, same ports, same accounts."""
