@@ -161,6 +161,7 @@ class Side:
             **os.environ,
             "DBUS_SESSION_BUS_ADDRESS": self.address,
             "XDG_DATA_HOME": str(self.directory / "data"),
+            "XDG_CACHE_HOME": str(self.directory / "cache"),
             "XDG_RUNTIME_DIR": str(self.directory),
         }
 
