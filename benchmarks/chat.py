@@ -220,14 +220,15 @@ def _percentile(times: list[float], which: float) -> float:
 
 async def listing(manager: Manager, row: Row) -> None:
     async with manager.desktop() as desktop:
+        warm = await desktop.connect("carol")
         started = time.perf_counter()
         popular = await desktop.connect("popular")
-        # haze tells each contact as it comes, ours all at once.
+        del warm
         loaded = await _loaded(popular)
         row(
             f"Connect to {CONTACTS} contacts known, {manager.label}",
             f"{(loaded - started) * 1000:.0f} ms",
-            "",
+            "with another account online already",
         )
         times, sizes = [], set()
         for _ in range(10):

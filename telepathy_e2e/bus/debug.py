@@ -8,7 +8,7 @@ from typing import Any, Final
 from telepathy_e2e.bus.members import Interface, Property, Signal, method
 from telepathy_e2e.bus.types import DebugMessages
 from telepathy_e2e.bus.wire import DBusBool, DBusDouble, DBusStr, DBusUInt32
-from telepathy_e2e.debug_log import DebugMessage, Ring
+from telepathy_e2e.debug_log import DebugMessage, Ring, show_stanzas
 from telepathy_e2e.service import names
 
 PATH: Final = "/org/freedesktop/Telepathy/debug"
@@ -38,6 +38,8 @@ class DebugInterface(Interface):
 
     def set_enabled(self, enabled: bool) -> None:
         self._ring.listener = self._logged if enabled else None
+        if enabled:
+            show_stanzas(True)
 
     @method("GetMessages")
     def get_messages(self) -> DebugMessages:

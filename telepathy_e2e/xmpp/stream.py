@@ -57,6 +57,7 @@ from telepathy_e2e.xmpp.settings import Settings
 from telepathy_e2e.xmpp.trace import Shown
 
 log = logging.getLogger(__name__)
+trace = logging.getLogger("telepathy_e2e.xmpp.trace")
 # At DEBUG slixmpp writes every stanza into the log, and at ERROR some.
 logging.getLogger("slixmpp").setLevel(logging.CRITICAL)
 
@@ -346,7 +347,7 @@ class Stream(ClientXMPP):
     def put_bytes(self, data: bytes, element: Element) -> None:
         """The same for what is serialised already."""
         if not self._over:
-            log.debug("> %s", Shown(element))
+            trace.debug("> %s", Shown(element))
             self._write(data)
 
     # -- what comes in ----------------------------------------------------------------------
@@ -354,7 +355,7 @@ class Stream(ClientXMPP):
     def _incoming(self, stanza: Any) -> Any:
         """slixmpp's filter: returns what slixmpp may see, that is the features and nothing else."""
         element: Element = stanza.xml
-        log.debug("< %s", Shown(element))
+        trace.debug("< %s", Shown(element))
         space, _, name = element.tag.rpartition("}")
         match space[1:], name:
             case "jabber:client", "iq":

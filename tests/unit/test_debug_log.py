@@ -16,6 +16,7 @@ from telepathy_e2e.debug_log import (
     INFO,
     MAX_MESSAGES,
     MAX_TEXT,
+    STANZAS,
     WARNING,
     Ring,
     _Categories,
@@ -94,6 +95,18 @@ def test_logs_of_others_are_never_turned_up(ring: Ring) -> None:
         assert logging.getLogger(name).getEffectiveLevel() >= logging.WARNING
 
 
+@pytest.mark.parametrize(("debug", "shown"), [("", False), ("bus", False), ("xmpp", True)])
+def test_stanzas_have_lines_only_if_somebody_asked(debug: str, shown: bool) -> None:
+    before = ours.level
+    ring = configure(debug)
+    try:
+        logging.getLogger(STANZAS).debug("< message")
+        assert bool(ring.messages) is shown
+    finally:
+        ours.removeHandler(ring)
+        ours.setLevel(before)
+
+
 class Sink:
     def __init__(self) -> None:
         self.signals: list[tuple[str, list[object]]] = []
@@ -112,6 +125,7 @@ async def test_new_messages_are_told_while_somebody_wants_them(ring: Ring) -> No
     ours.info("before")
     shown.set_enabled(True)
     assert shown.enabled
+    assert logging.getLogger(STANZAS).isEnabledFor(logging.DEBUG)
     # Also from other threads: things are computed there.
     await asyncio.to_thread(ours.info, "while")
     await asyncio.sleep(0)
