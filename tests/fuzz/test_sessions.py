@@ -263,7 +263,12 @@ test_two_sides_never_disagree_for_ever = Link.TestCase
 
 
 PEERS = tuple(f"{name}@example.test/{device}" for name in "abcdef" for device in "xy")
-BOUNDS = {"MAX_SESSIONS": 12, "MAX_PER_PEER": 4, "MAX_PER_STRANGER": 2, "MAX_STRANGERS": 5}
+BOUNDS: dict[str, Any] = {
+    "MAX_SESSIONS": 12,
+    "MAX_PER_PEER": 4,
+    "MAX_PER_STRANGER": 2,
+    "MAX_STRANGERS": 5,
+}
 
 STEPS = st.lists(
     st.tuples(
