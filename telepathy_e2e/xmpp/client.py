@@ -28,7 +28,8 @@ from telepathy_e2e.errors import (
     TelepathyError,
 )
 from telepathy_e2e.tasks import TaskOwner
-from telepathy_e2e.xmpp import caps, proxies, tls
+from telepathy_e2e.xmpp import caps, proxies
+from telepathy_e2e.xmpp.authenticator import Asking, Authenticator, PasswordOnly
 from telepathy_e2e.xmpp.binding import SessionGone
 from telepathy_e2e.xmpp.capabilities import Capabilities
 from telepathy_e2e.xmpp.contacts import ROSTER_SECONDS, ROSTER_VERSIONING, Contacts
@@ -36,6 +37,7 @@ from telepathy_e2e.xmpp.iq import IQ_TIMEOUT, Handler, IqRequest, Iqs, IqTimeout
 from telepathy_e2e.xmpp.jid import bare, domain_of, normalise
 from telepathy_e2e.xmpp.management import StreamManagement
 from telepathy_e2e.xmpp.markup import CLIENT, serialise
+from telepathy_e2e.xmpp.opening import Opening
 from telepathy_e2e.xmpp.proxies import Proxy
 from telepathy_e2e.xmpp.roster import (
     PRESENCE,
@@ -50,7 +52,10 @@ from telepathy_e2e.xmpp.roster_cache import RosterCache
 from telepathy_e2e.xmpp.settings import Password, Settings
 
 if TYPE_CHECKING:
+    import ssl
+
     from telepathy_e2e.xmpp.stream import Stream
+    from telepathy_e2e.xmpp.targets import Target
 
 __all__ = [
     "Client",
@@ -68,7 +73,7 @@ __all__ = [
 
 log = logging.getLogger(__name__)
 
-# Seconds from connect() to a bound session; three addresses that do not answer fit in.
+# Seconds from connect() to a bound session, without those in which people think.
 CONNECT_SECONDS = 60.0
 # Seconds in which a server that is asked whether it lives has to say so.
 PING_SECONDS = 20.0
@@ -125,17 +130,25 @@ class Client:
     Args:
         settings: the account.
         events: who is told.
+        authenticator: whom the login asks; None if nobody is there, only the account's password.
     Raises:
         InvalidArgument: the account is not a JID.
     """
 
-    def __init__(self, settings: Settings, events: ClientEvents) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        events: ClientEvents,
+        authenticator: Authenticator | None = None,
+    ) -> None:
         try:
             self._account = normalise(settings.account)
         except ValueError as error:
             raise InvalidArgument(str(error)) from None
         self._settings = settings
         self._events = events
+        self._asking = Asking(authenticator or PasswordOnly(settings.password))
+        self._opening = Opening(settings, self._account, self._asking, self._make_stream)
         self._jid = ""
         self._stream: Stream | None = None
         self._state: Literal["new", "connecting", "up", "resuming", "over"] = "new"
@@ -193,8 +206,9 @@ class Client:
             raise NotAvailable("This connection was used before; make a new one")
         self._state = "connecting"
         try:
-            async with asyncio.timeout(CONNECT_SECONDS):
-                await self._connect()
+            async with asyncio.timeout(CONNECT_SECONDS) as limit:
+                with self._asking.within(limit, CONNECT_SECONDS):
+                    await self._connect()
         except TimeoutError:
             await self._abandon()
             raise NetworkError("The server did not answer in time") from None
@@ -213,7 +227,7 @@ class Client:
         # A hundred modules: not in the event loop.
         await asyncio.to_thread(_load_slixmpp)
         await asyncio.to_thread(self.roster.read_cache)
-        self._jid = self._iqs.own = await self._open_stream()
+        self._jid = self._iqs.own = await self._opening.first()
         # Asked for before anybody can send our presence: so it arrives before the contacts' do
         # (RFC 6121 section 2.2).
         versioned = ROSTER_VERSIONING in self.offers
@@ -222,15 +236,17 @@ class Client:
 
     async def _open_stream(self) -> str:
         """A connection, and on it a new session or the one that we have; our full JID."""
+        return await self._opening.once()
+
+    def _make_stream(self, target: Target, context: ssl.SSLContext) -> Stream:
         from telepathy_e2e.xmpp.stream import Stream
 
-        context = await asyncio.to_thread(
-            tls.context, self._settings.ca_file, self._settings.extra_identities
-        )
-        self._stream = stream = Stream(
+        self._stream = Stream(
             self._settings,
             self._account,
+            target,
             context,
+            asking=self._asking,
             iqs=self._iqs,
             management=self._management,
             stanza=self._received,
@@ -238,8 +254,7 @@ class Client:
             closed=self._closed,
             tasks=self._tasks,
         )
-        await stream.open()
-        return await stream.ready
+        return self._stream
 
     async def _abandon(self) -> None:
         self._state = "over"
@@ -266,7 +281,7 @@ class Client:
         if stream is not None and not stream.ready.done():
             # connect() or _resume() is waiting, and raises it
             stream.ready.set_exception(error or Disconnected("The connection was given up"))
-            if self._state == "resuming":
+            if self._state in ("connecting", "resuming"):
                 return
         if self._state == "up" and error is not None and broken and self._management.resumable:
             log.info("the connection broke: %s", error)
@@ -459,7 +474,7 @@ class Client:
         return self._presences.resources(bare_jid) if self._state in ("up", "resuming") else []
 
     def _is_known(self, bare_jid: str) -> bool:
-        return bare_jid in self.roster.items or bare_jid == bare(self._account)
+        return bare_jid in self.roster.items or bare_jid == bare(self.jid)
 
     def last_words(self, bare_jid: str) -> LastWords | None:
         """What a contact that is not online said when it left."""
@@ -475,7 +490,7 @@ class Client:
 
     def _roster_push(self, request: IqRequest) -> None:
         # Only our own server may change the list (RFC 6121 section 2.1.6; CVE-2015-8688).
-        if request.type != "set" or request.from_ != bare(self._account):
+        if request.type != "set" or request.from_ != bare(self.jid):
             raise PeerError("the contact list is not yours", "service-unavailable")
         request.reply()
         self.roster.pushed(request.payload)

@@ -1,4 +1,4 @@
-"""Proving the password to the server (RFC 5802, RFC 7677, RFC 4616). Pure.
+"""Proving the password to the server (RFC 5802, RFC 7677, RFC 4616, XEP-0474). Pure.
 
 slixmpp's mechanisms are not used: its SCRAM takes its nonce from ``random``, computes in the event
 loop as many rounds as the server likes, and lets a server that skips its own proof through.
@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import re
 import secrets
 from base64 import b64decode, b64encode
 from binascii import Error as Base64Error
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Protocol
 
-from telepathy_e2e.errors import AuthenticationFailed
+from telepathy_e2e.errors import AuthenticationFailed, ServiceConfused
 from telepathy_e2e.xmpp.settings import Password
 
 # RFC 5802 section 5.1 and RFC 7677 section 4: fewer rounds help who guesses passwords offline.
@@ -23,6 +25,15 @@ MIN_ROUNDS = 4096
 MAX_ROUNDS = 1_000_000
 # Characters of a server's message; real ones have 100 to 200.
 MAX_MESSAGE = 4096
+
+# Mechanisms that a server offers; real ones offer up to ten.
+MAX_MECHANISMS = 32
+# RFC 4422 section 3.1
+_NAME = re.compile(r"[A-Z0-9_-]{1,20}\Z")
+
+# Strongest first. RFC 9266 is for TLS 1.3, RFC 5929's tls-unique only for what came before;
+# tls-server-end-point binds to the certificate alone.
+_BINDING_TYPES = ("tls-exporter", "tls-unique", "tls-server-end-point")
 
 _HASHES = {
     "SCRAM-SHA-512": "sha512",
@@ -54,27 +65,104 @@ class Mechanism(Protocol):
         """
 
 
-class Scram:
-    """SCRAM without channel binding: Python's ssl has none that TLS 1.3 allows.
+@dataclass(frozen=True)
+class Offer:
+    """What a server offers, on what kind of connection.
 
     Args:
-        name: one of ``_HASHES``.
+        mechanisms: in the server's order.
+        binding_types: what it can bind a login to (XEP-0440); None if it does not say.
+        bindings: of this connection, type to data; what we can bind to.
+        safe: encrypted, and with the right server.
+    """
+
+    mechanisms: tuple[str, ...]
+    binding_types: tuple[str, ...] | None = None
+    bindings: Mapping[str, bytes] = field(default_factory=dict)
+    safe: bool = True
+
+    @classmethod
+    def read(
+        cls,
+        mechanisms: Iterable[str],
+        binding_types: Iterable[str] | None,
+        bindings: Mapping[str, bytes],
+        *,
+        safe: bool,
+    ) -> Offer:
+        """Without what is no name of a mechanism, and not without end."""
+        names = [each for each in mechanisms if _NAME.match(each)]
+        types = None if binding_types is None else tuple(binding_types)[:MAX_MECHANISMS]
+        return cls(tuple(dict.fromkeys(names))[:MAX_MECHANISMS], types, bindings, safe)
+
+    def binding(self) -> tuple[str, bytes] | None:
+        """What a login is bound to, if the server can: (type, data)."""
+        wanted = self.binding_types
+        if wanted is None:
+            # It does not say: what its standard has servers do (RFC 5802 section 6, RFC 9266).
+            wanted = ("tls-exporter", "tls-unique")
+        for each in _BINDING_TYPES:
+            if each in wanted and each in self.bindings:
+                return each, self.bindings[each]
+        return None
+
+    def for_others(self) -> tuple[str, ...]:
+        """What somebody else may drive: nobody outside can bind to this connection, and only
+        SCRAM shows nothing to whoever listens."""
+        return tuple(
+            each
+            for each in self.mechanisms
+            if not each.endswith("-PLUS") and (self.safe or each in _HASHES)
+        )
+
+    def digest(self, hash_name: str) -> bytes:
+        """XEP-0474 section 5.1: what the server says if nobody in between changed the offer."""
+        text = "\x1e".join(sorted(self.mechanisms))
+        if self.binding_types is not None:
+            text += "\x1f" + "\x1e".join(sorted(self.binding_types))
+        return hashlib.new(hash_name, text.encode()).digest()
+
+
+class Scram:
+    """SCRAM, bound to the connection if its name ends in -PLUS.
+
+    Args:
+        name: one of ``_HASHES``, or that with -PLUS.
         user: local part of the JID.
+        offer: of the server.
         nonce: printable ASCII without a comma.
     """
 
-    def __init__(self, name: str, user: str, password: Password, nonce: str | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        user: str,
+        password: Password,
+        offer: Offer | None = None,
+        nonce: str | None = None,
+    ) -> None:
         self.name = name
-        self._hash = _HASHES[name]
+        self._hash = _HASHES[name.removesuffix("-PLUS")]
         self._password = password
+        self._offer = offer
         self._nonce = nonce if nonce is not None else secrets.token_urlsafe(24)
+        self._header, self._binding = b"n,,", b""
+        if offer is not None and name.endswith("-PLUS"):
+            chosen = offer.binding()
+            if chosen is None:
+                raise ValueError("nothing to bind to")
+            self._header, self._binding = f"p={chosen[0]},,".encode(), chosen[1]
+        elif offer is not None and offer.bindings and not _plus(offer):
+            # We could have, and the server says that it cannot. If somebody in between took that
+            # out of its offer, the server sees it here (RFC 5802 section 6).
+            self._header = b"y,,"
         escaped = user.replace("=", "=3D").replace(",", "=2C")
         self._first_bare = f"n={escaped},r={self._nonce}"
         self._server_signature: bytes | None = None
         self._verified = False
 
     def first(self) -> bytes:
-        return f"n,,{self._first_bare}".encode()
+        return self._header + self._first_bare.encode()
 
     def respond(self, challenge: bytes) -> bytes:
         if self._server_signature is not None:
@@ -86,7 +174,9 @@ class Scram:
         # A nonce that does not continue ours could be a recording.
         if not fields["r"].startswith(self._nonce) or fields["r"] == self._nonce:
             raise _wrong()
-        final = f"c=biws,r={fields['r']}"
+        self._check_offer(text.split(",")[3:])
+        bound = b64encode(self._header + self._binding).decode()
+        final = f"c={bound},r={fields['r']}"
         salted = hashlib.pbkdf2_hmac(
             self._hash, saslprep(self._password.reveal()).encode(), salt, rounds
         )
@@ -100,6 +190,13 @@ class Scram:
     def finish(self, data: bytes) -> None:
         if not self._verified:
             self._verify(data)
+
+    def _check_offer(self, extensions: Iterable[str]) -> None:
+        """XEP-0474: somebody in between may have left us the weakest mechanism only."""
+        for each in extensions:
+            if each.startswith("h=") and self._offer is not None:
+                if not hmac.compare_digest(_base64(each[2:]), self._offer.digest(self._hash)):
+                    raise ServiceConfused("Somebody changed what the server offers")
 
     def _verify(self, data: bytes) -> None:
         signature = _base64(_fields(_decoded(data), "v")["v"])
@@ -133,17 +230,22 @@ class Plain:
         return
 
 
-def choose(
-    offered: Iterable[str], user: str, password: Password, *, encrypted: bool
-) -> Mechanism | None:
+def choose(offer: Offer, user: str, password: Password) -> Mechanism | None:
     """The strongest mechanism that both sides have, or None."""
-    names = set(offered)
+    if offer.binding() is not None:
+        for name in _HASHES:
+            if f"{name}-PLUS" in offer.mechanisms:
+                return Scram(f"{name}-PLUS", user, password, offer)
     for name in _HASHES:
-        if name in names:
-            return Scram(name, user, password)
-    if "PLAIN" in names and encrypted:
+        if name in offer.mechanisms:
+            return Scram(name, user, password, offer)
+    if "PLAIN" in offer.mechanisms and offer.safe:
         return Plain(user, password)
     return None
+
+
+def _plus(offer: Offer) -> bool:
+    return any(each.startswith("SCRAM-") and each.endswith("-PLUS") for each in offer.mechanisms)
 
 
 def saslprep(text: str) -> str:
@@ -177,8 +279,8 @@ def saslprep(text: str) -> str:
     return result
 
 
-def _wrong() -> AuthenticationFailed:
-    return AuthenticationFailed("The server could not prove that it knows the password")
+def _wrong() -> ServiceConfused:
+    return ServiceConfused("The server could not prove that it knows the password")
 
 
 def _decoded(message: bytes) -> str:
@@ -215,5 +317,5 @@ def _rounds(text: str) -> int:
         raise _wrong()
     rounds = int(text)
     if not MIN_ROUNDS <= rounds <= MAX_ROUNDS:
-        raise AuthenticationFailed("The server's way to keep passwords is too weak, or absurd")
+        raise ServiceConfused("The server's way to keep passwords is too weak, or absurd")
     return rounds

@@ -1,12 +1,13 @@
-"""The door to slixmpp: one XMPP stream (RFC 6120), from the host name to the bound resource.
+"""The door to slixmpp: one XMPP stream (RFC 6120), from the socket to the bound resource.
 
 Imported with the first connection and by nobody else: slixmpp costs 7 MB and a tenth of a second.
 
-slixmpp finds the server, keeps the stream's state and runs the negotiation of its features. What it
-does less strictly than we need is replaced here: parsing (``parser``), the login (``sasl``), the
-errors, and ``see-other-host``, which slixmpp follows with the certificate of the other host, so
-that anybody in between could send us to a server of his own. Stanzas leave it through its filter
-for incoming ones, before it looks at them; its own roster and plugins never see any.
+slixmpp keeps the stream's state and runs the negotiation of its features. What it does less
+strictly than we need is replaced: finding the server (``targets``), parsing (``parser``), the login
+(``sasl``), the errors, and ``see-other-host``, which slixmpp follows with the certificate of the
+other host, so that anybody in between could send us to a server of his own. Stanzas leave it
+through its filter for incoming ones, before it looks at them; its own roster and plugins never see
+any.
 """
 
 from __future__ import annotations
@@ -17,16 +18,16 @@ import importlib
 import logging
 import socket
 import ssl
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from typing import Any
 from xml.etree.ElementTree import Element
 
 from slixmpp import ClientXMPP
-from slixmpp.xmlstream.resolver import get_SRV
 
 from telepathy_e2e.errors import (
     AuthenticationFailed,
+    CertFingerprintMismatch,
+    CertHostnameMismatch,
     ConnectionFailed,
     ConnectionLost,
     ConnectionRefused,
@@ -39,10 +40,11 @@ from telepathy_e2e.errors import (
 )
 from telepathy_e2e.tasks import TaskOwner
 from telepathy_e2e.xmpp import tls
+from telepathy_e2e.xmpp.authenticator import Asking
 from telepathy_e2e.xmpp.binding import Binding
 from telepathy_e2e.xmpp.iq import Iqs
 from telepathy_e2e.xmpp.jid import ascii_domain, domain_of
-from telepathy_e2e.xmpp.login import Login
+from telepathy_e2e.xmpp.login import Login, server_message
 from telepathy_e2e.xmpp.management import StreamManagement
 from telepathy_e2e.xmpp.markup import CLIENT, serialise
 from telepathy_e2e.xmpp.parser import (
@@ -54,6 +56,7 @@ from telepathy_e2e.xmpp.parser import (
     StreamParser,
 )
 from telepathy_e2e.xmpp.settings import Settings
+from telepathy_e2e.xmpp.targets import Target
 from telepathy_e2e.xmpp.trace import Shown
 
 log = logging.getLogger(__name__)
@@ -66,17 +69,11 @@ for _name in ("starttls", "bind", "session", "rosterver", "preapproval", "mechan
     importlib.import_module(f"slixmpp.features.feature_{_name}")
 
 STREAMS = "http://etherx.jabber.org/streams"
+STREAM_ERRORS = "urn:ietf:params:xml:ns:xmpp-streams"
 TLS = "urn:ietf:params:xml:ns:xmpp-tls"
 
-PORT, DIRECT_TLS_PORT = 5222, 5223
-# Seconds for one address; a dead one must leave time for the next.
-ADDRESS_SECONDS = 20.0
 # Seconds before the next address of the same host is tried at the same time (RFC 8305 section 5).
 HAPPY_EYEBALLS_SECONDS = 0.25
-# Seconds for an answer of the name server, and how often it is asked.
-DNS_SECONDS, DNS_TRIES = 3.0, 2
-# Servers that DNS names; more are not tried.
-MAX_TARGETS = 8
 # Seconds for the server to say goodbye.
 CLOSE_SECONDS = 2.0
 
@@ -94,20 +91,16 @@ _STREAM_ERRORS: dict[str, tuple[type[TelepathyError], str]] = {
 _SESSION_GOES_ON = frozenset({"connection-timeout", "reset"})
 
 
-@dataclass(frozen=True)
-class _Target:
-    host: str
-    port: int
-    direct_tls: bool
-
-
 class Stream(ClientXMPP):
     """One stream; not used twice.
 
     Args:
         settings: the account.
         account: its JID, normalised.
-        context: from ``tls.context``.
+        target: where.
+        context: from ``tls.context``, or ``tls.unverified_context()``: then the stream stops with
+            the server's certificate in ``shown``, and says nothing before ``go_on``.
+        asking: how to log in.
         iqs: gets every iq.
         management: of the session, which may have been left behind by another stream.
         stanza: gets every message and presence, once bound.
@@ -115,6 +108,12 @@ class Stream(ClientXMPP):
         closed: told once, when the stream is over, with the reason (None: we closed it) and whether
             it broke, so that the session may still be there.
         tasks: owns the tasks of the negotiation.
+    Attributes:
+        secure: encrypted, and with the server that is meant.
+        found: set when this is known to be a server that one can log in at, or the stream over.
+        shown: the certificates of a server that is not verified, its own first.
+        ready: our full JID, when the session is there; or why there is none.
+        received: bytes so far.
     Raises:
         InvalidArgument: slixmpp cannot use this JID.
     """
@@ -123,8 +122,10 @@ class Stream(ClientXMPP):
         self,
         settings: Settings,
         account: str,
+        target: Target,
         context: ssl.SSLContext,
         *,
+        asking: Asking,
         iqs: Iqs,
         management: StreamManagement,
         stanza: Callable[[Element], None],
@@ -137,6 +138,8 @@ class Stream(ClientXMPP):
         except ValueError:
             raise InvalidArgument("This account name cannot be used") from None
         self.secure = False
+        self.found = asyncio.Event()
+        self.shown: tuple[bytes, ...] = ()
         self.ready: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self.received = 0
         self._settings = settings
@@ -148,7 +151,9 @@ class Stream(ClientXMPP):
         self._tell_resumed = resumed
         self._tell_closed = closed
         self._tasks = tasks
-        self._login = Login(settings, account, self, iqs, tasks)
+        self._target = target
+        self._verified = context.verify_mode is ssl.CERT_REQUIRED
+        self._login = Login(settings, account, self, asking, tasks)
         self._binding = Binding(settings, account, self, iqs, management, tasks)
         self._awaiting_proceed = False
         self._is_bound = False
@@ -171,62 +176,25 @@ class Stream(ClientXMPP):
         self.register_feature("mechanisms", self._offered_login, restart=True, order=100)
         self.register_feature("bind", self._offered_login, restart=True, order=10000)
 
-    # -- finding the server -----------------------------------------------------------------
-
     async def open(self) -> None:
-        """Connect a socket; what follows is told by ``ready`` and ``closed``.
+        """Connect a socket; what follows is told by ``found``, ``ready`` and ``closed``.
 
         Raises:
             TelepathyError: no address could be reached, or its certificate is wrong.
         """
-        errors: list[TelepathyError] = []
-        for target in await self._targets():
-            try:
-                await self._try(target)
-            except TimeoutError:
-                errors.append(NetworkError("The server did not answer in time"))
-            except OSError as error:
-                errors.append(_network_error(error))
-            else:
-                return
-        # What is wrong with a certificate matters more than what is wrong with the next address.
-        raise min(errors, key=lambda each: type(each) in (NetworkError, ConnectionRefused))
-
-    async def _targets(self) -> list[_Target]:
-        settings = self._settings
-        if settings.server:
-            port = settings.port or (DIRECT_TLS_PORT if settings.old_ssl else PORT)
-            return [_Target(settings.server, port, settings.old_ssl)]
-        import aiodns  # 1 MB, for those who need it
-
-        domain = ascii_domain(self._domain)
-        resolver = aiodns.DNSResolver(loop=self.loop, tries=DNS_TRIES, timeout=DNS_SECONDS)
-        services = ["xmpps-client", "xmpp-client"]
-        try:
-            records = await get_SRV(domain, PORT, services, resolver=resolver)
-        finally:
-            await resolver.close()
-        found = [
-            _Target(host, port, service == "xmpps-client")
-            for service, host, port in records
-            if host and host != "."
-        ]
-        return found[:MAX_TARGETS] or [
-            _Target(domain, settings.port or PORT, settings.old_ssl),
-        ]
-
-    async def _try(self, target: _Target) -> None:
         more: dict[str, Any] = {}
-        if target.direct_tls:
+        if self._target.direct_tls:
             more = {"ssl": self.ssl_context, "server_hostname": ascii_domain(self._domain)}
-        async with asyncio.timeout(ADDRESS_SECONDS):
+        try:
             await self.loop.create_connection(
                 lambda: self,
-                target.host,
-                target.port,
+                self._target.host,
+                self._target.port,
                 happy_eyeballs_delay=HAPPY_EYEBALLS_SECONDS,
                 **more,
             )
+        except OSError as error:
+            raise self._network_error(error) from None
 
     # -- the transport ----------------------------------------------------------------------
 
@@ -235,14 +203,44 @@ class Stream(ClientXMPP):
             raise TypeError("not a stream transport")
         self.transport = transport
         peer = transport.get_extra_info("ssl_object")
-        if peer is not None:
-            try:
-                tls.check_names(peer, self._domain, self._settings.extra_identities)
-            except TelepathyError as error:
-                self.fail(error)
+        if peer is None:
+            self.restart()
+            return
+        try:
+            if not self._verified:
+                self.shown = tls.chain_of(peer)
+                self.found.set()
                 return
-            self.secure = True
+            tls.check_names(peer, self._domain, self._settings.extra_identities)
+        except TelepathyError as error:
+            self.fail(self._explained(error))
+            return
+        self.secure = True
         self.restart()
+
+    def go_on(self, certificate: bytes) -> None:
+        """The user has judged the server by its certificate, DER: log in there."""
+        if not self.shown or self.shown[0] != certificate:
+            self.fail(CertFingerprintMismatch("This server has another certificate now"))
+            return
+        if not self._over:
+            self.secure = True
+            self.restart()
+
+    @property
+    def login_begun(self) -> bool:
+        """Whether what went wrong is the account's and not this server's."""
+        return self._login.begun
+
+    @property
+    def over(self) -> bool:
+        """Whether it is at an end."""
+        return self._over
+
+    def bindings(self) -> Mapping[str, bytes]:
+        """See ``login.LoginStream``."""
+        peer = None if self.transport is None else self.transport.get_extra_info("ssl_object")
+        return {} if peer is None else tls.bindings_of(peer)
 
     def restart(self) -> None:
         """A new stream on the same connection (RFC 6120 section 4.3.3)."""
@@ -315,6 +313,8 @@ class Stream(ClientXMPP):
         """End the stream in order."""
         tell = not self._over
         self._over = True
+        self._login.stop()
+        self.found.set()
         if self.transport is not None:
             self._write(b"</stream:stream>")
             try:
@@ -330,6 +330,8 @@ class Stream(ClientXMPP):
         if self._over:
             return
         self._over = True
+        self._login.stop()
+        self.found.set()
         self._tell_closed(error, broken)
 
     def _write(self, data: bytes) -> None:
@@ -397,7 +399,11 @@ class Stream(ClientXMPP):
             condition = child.tag.rpartition("}")[2]
             if condition in _STREAM_ERRORS:
                 kind, text = _STREAM_ERRORS[condition]
-                self.fail(kind(text), broken=condition in _SESSION_GOES_ON)
+                failure = kind(text)
+                told = server_message(element.findtext(f"{{{STREAM_ERRORS}}}text"))
+                if told:
+                    failure.details = {"server-message": told}
+                self.fail(failure, broken=condition in _SESSION_GOES_ON)
                 return
         self.fail(ConnectionLost("The server ended the connection with an error"))
 
@@ -425,7 +431,7 @@ class Stream(ClientXMPP):
         except OSError as error:
             self.transport = None
             self._gone.set()
-            self._finish(_network_error(error), broken=True)
+            self._finish(self._network_error(error), broken=True)
             return
         if transport is None:
             self.fail(EncryptionNotAvailable("No secure connection to the server could be set up"))
@@ -437,7 +443,12 @@ class Stream(ClientXMPP):
 
     def _offered_login(self, features: Any) -> bool:
         element: Element = features.xml
-        return (self._binding if self._login.done else self._login).offered(element)
+        if self._login.done:
+            return self._binding.offered(element)
+        further = self._login.offered(element)
+        if further:
+            self.found.set()
+        return further
 
     @property
     def offers(self) -> frozenset[str]:
@@ -459,14 +470,18 @@ class Stream(ClientXMPP):
         if not self.ready.done():
             self.ready.set_result(jid)
 
+    def _network_error(self, error: OSError) -> TelepathyError:
+        certificate = tls.failure(error)
+        if certificate is not None:
+            return self._explained(certificate)
+        if isinstance(error, ConnectionRefusedError):
+            return ConnectionRefused("The server refuses connections at this address")
+        return NetworkError("The server could not be reached")
 
-def _network_error(error: OSError) -> TelepathyError:
-    certificate = tls.failure(error)
-    if certificate is not None:
-        return certificate
-    if isinstance(error, ConnectionRefusedError):
-        return ConnectionRefused("The server refuses connections at this address")
-    return NetworkError("The server could not be reached")
+    def _explained(self, error: TelepathyError) -> TelepathyError:
+        if isinstance(error, CertHostnameMismatch):
+            error.details = {"expected-hostname": self._domain}
+        return error
 
 
 def _stream_error(condition: str) -> bytes:

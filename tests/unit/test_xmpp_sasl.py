@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from telepathy_e2e.errors import AuthenticationFailed
 from telepathy_e2e.xmpp import sasl
-from telepathy_e2e.xmpp.sasl import MAX_ROUNDS, MIN_ROUNDS, Plain, Scram, choose, saslprep
+from telepathy_e2e.xmpp.sasl import MAX_ROUNDS, MIN_ROUNDS, Offer, Plain, Scram, choose, saslprep
 from telepathy_e2e.xmpp.settings import Password, Settings
 
 PENCIL = Password("pencil")
@@ -36,7 +36,7 @@ EXAMPLES = [
 
 def mechanism(example: int = 0) -> tuple[Scram, bytes, bytes, bytes]:
     name, nonce, challenge, answer, proof = EXAMPLES[example]
-    return Scram(name, "user", PENCIL, nonce), challenge, answer, proof
+    return Scram(name, "user", PENCIL, nonce=nonce), challenge, answer, proof
 
 
 @pytest.mark.parametrize("example", range(len(EXAMPLES)))
@@ -116,12 +116,12 @@ def test_nonces_are_fresh_and_long() -> None:
 
 
 def test_names_are_escaped() -> None:
-    assert Scram("SCRAM-SHA-1", "a=b,c", PENCIL, "x").first() == b"n,,n=a=3Db=2Cc,r=x"
+    assert Scram("SCRAM-SHA-1", "a=b,c", PENCIL, nonce="x").first() == b"n,,n=a=3Db=2Cc,r=x"
 
 
 def test_plain_is_the_last_resort_and_needs_tls() -> None:
     def chosen(*names: str, encrypted: bool = True) -> str | None:
-        result = choose(names, "user", PENCIL, encrypted=encrypted)
+        result = choose(Offer(names, safe=encrypted), "user", PENCIL)
         return result.name if result is not None else None
 
     assert chosen("PLAIN", "SCRAM-SHA-1", "SCRAM-SHA-256") == "SCRAM-SHA-256"
