@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from telepathy_e2e.service.contact_blocking import ContactBlocking
     from telepathy_e2e.service.contact_groups import ContactGroups
     from telepathy_e2e.service.contact_list import ContactList
+    from telepathy_e2e.service.pep import Pep
     from telepathy_e2e.service.presence import PresenceFeature
 
 
@@ -46,6 +47,7 @@ class Account(Owner, Protocol):
     tries: ContactTries
     parameters: Mapping[str, object]
     presences: PresenceFeature
+    pep: Pep
     contact_list: ContactList
     groups: ContactGroups
     blocking: ContactBlocking

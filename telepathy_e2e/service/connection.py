@@ -47,12 +47,14 @@ from telepathy_e2e.service.feature import ChannelManager, Feature
 from telepathy_e2e.service.file_transfers import FileTransfers
 from telepathy_e2e.service.handles import Handles
 from telepathy_e2e.service.inband import InBandHub
+from telepathy_e2e.service.pep import Pep
 from telepathy_e2e.service.presence import PresenceFeature
 from telepathy_e2e.service.sessions import Link, SessionHub
 from telepathy_e2e.tasks import TaskOwner
 from telepathy_e2e.trust.identities import Identities
 from telepathy_e2e.trust.policy import Policy
 from telepathy_e2e.verify.tries import ContactTries
+from telepathy_e2e.xmpp import nick
 from telepathy_e2e.xmpp.client import Client, Resource
 from telepathy_e2e.xmpp.jid import bare, normalise
 from telepathy_e2e.xmpp.roster import RosterChange
@@ -153,6 +155,7 @@ class Connection:
         self.power_saving_active = False
         self._over = False
         self.client = Client(self._settings(account), self)
+        self.pep = Pep(self)
         self.files = FileTransfers(self)
         self.presences = PresenceFeature(self)
         self.contact_list = ContactList(self)
@@ -162,12 +165,14 @@ class Connection:
         self.features: tuple[Feature, ...] = (
             self.files,
             self.presences,
+            self.pep,
             self.aliases,  # hears of the name in a request before the contact list takes it
             self.contact_list,
             self.groups,
             self.blocking,
         )
         self.managers: tuple[ChannelManager, ...] = (self.files,)
+        self.pep.on(nick.NICK, self.aliases.nick_published)
         self.client.set_features(self._disco())
         self.inband = InBandHub(self.client)
         self.hub = SessionHub(self.client, self._own_jid, self._in_roster, self._offered)

@@ -8,7 +8,7 @@ connection back but through ``account.Account``.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import ClassVar, Protocol
+from typing import Protocol
 from xml.etree.ElementTree import Element
 
 from telepathy_e2e.errors import E2EError, TelepathyError
@@ -21,7 +21,7 @@ class Feature:
     """One part of a connection; each hook does nothing unless it is overridden."""
 
     # Service discovery features (XEP-0030) that this one adds to ours.
-    disco: ClassVar[tuple[str, ...]] = ()
+    disco: tuple[str, ...] = ()
 
     def connected(self) -> None:
         """The session is there and Connected is told: ask the server what there is to know."""
