@@ -20,6 +20,7 @@ from telepathy_e2e.bus.manager import Manager
 from telepathy_e2e.bus.objects import Objects
 from telepathy_e2e.bus.wire import Bus, BusGone
 from telepathy_e2e.debug_log import Ring
+from telepathy_e2e.service import names
 from telepathy_e2e.tasks import TaskOwner
 
 if TYPE_CHECKING:
@@ -161,6 +162,7 @@ class Daemon:
             identities=FileIdentities(self._identities),
             roads=roads(os.environ),
             tries=self._tries,
+            dispatcher=lambda: self._bus.has_owner(names.TP + "ChannelDispatcher"),
         )
 
 

@@ -74,6 +74,10 @@ RIGHTS: Final[dict[tuple[str, str], Right]] = {
         ),
         (names.CERTIFICATE_REQUEST, ("Provide", "UseOwn")),
         (names.TLS_CERTIFICATE, ("Accept", "Reject")),
+        (
+            names.SASL_AUTHENTICATION,
+            ("StartMechanism", "StartMechanismWithData", "AcceptSASL", "AbortSASL"),
+        ),
     )
     for member in members
 }

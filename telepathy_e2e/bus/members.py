@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cache
 from typing import Any, ClassVar, Protocol, TypeVar, get_args, get_type_hints
 
@@ -188,6 +188,12 @@ class Interface:
         """From now on at that path; None: nowhere any more."""
         self._path = path
         self._sink = sink
+
+    def tell(self, event: Any) -> None:
+        """Make the signal of an event of the service layer: a dataclass with the signal's name and
+        arguments."""
+        signal = getattr(self, type(event).__name__)
+        signal(*(getattr(event, each.name) for each in fields(event)))
 
     def emit(self, interface: str, member: str, signature: str, body: list[Any]) -> None:
         """Send a signal from this object; one that has left the bus says nothing."""

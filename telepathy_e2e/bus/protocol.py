@@ -71,8 +71,7 @@ class ProtocolInterface(Interface):
     v_card_field = "x-jabber"
     english_name = "Jabber"
     icon = "im-jabber"
-    # Neither certificates nor passwords are asked for by channels: both are parameters.
-    authentication_types = ()
+    authentication_types = (names.SERVER_TLS, names.SASL_AUTHENTICATION)
 
     def __init__(self, channel_classes: Callable[[], list[ChannelClass]]) -> None:
         super().__init__()

@@ -63,6 +63,13 @@ def fit(name: str, given: Variant, signature: str) -> Any:
     return plain(given)
 
 
+def details(given: Mapping[str, str | bool]) -> dict[str, Variant]:
+    """What is told of an error (String_Variant_Map)."""
+    return {
+        key: Variant("b" if isinstance(value, bool) else "s", value) for key, value in given.items()
+    }
+
+
 def plain_dict(given: Mapping[str, Variant]) -> dict[str, Any]:
     """A dictionary without variants."""
     return {key: plain(value) for key, value in given.items()}

@@ -170,6 +170,22 @@ class Bus:
         reply = await self._asked(lambda: self._bus.request_name(name, NameFlag.DO_NOT_QUEUE))
         return reply in (RequestNameReply.PRIMARY_OWNER, RequestNameReply.ALREADY_OWNER)
 
+    async def has_owner(self, name: str) -> bool:
+        """Whether somebody owns a name; nobody does on a bus that is gone."""
+        question = Message(
+            destination=DBUS,
+            path="/org/freedesktop/DBus",
+            interface=DBUS,
+            member="NameHasOwner",
+            signature="s",
+            body=[name],
+        )
+        try:
+            reply = await self._asked(lambda: self._bus.call(question))
+        except BusGone:
+            return False
+        return reply is not None and reply.body == [True]
+
     def release_name(self, name: str) -> None:
         """Give a name back, after everything that was sent before."""
         self._send(

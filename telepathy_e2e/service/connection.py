@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from xml.etree.ElementTree import Element
 
 from telepathy_e2e.errors import (
@@ -49,6 +49,7 @@ from telepathy_e2e.service.handles import Handles
 from telepathy_e2e.service.inband import InBandHub
 from telepathy_e2e.service.pep import Pep
 from telepathy_e2e.service.presence import PresenceFeature
+from telepathy_e2e.service.server_questions import ServerQuestions
 from telepathy_e2e.service.sessions import Link, SessionHub
 from telepathy_e2e.tasks import TaskOwner
 from telepathy_e2e.trust.identities import Identities
@@ -86,6 +87,10 @@ CONNECTED, CONNECTING, DISCONNECTED = range(3)
 ALL_ROADS = frozenset({"direct", "proxy", "in-band"})
 
 
+async def _nobody() -> bool:
+    return False
+
+
 def status_reason(error: TelepathyError) -> int:
     """The Connection_Status_Reason that goes with an error."""
     by_name = {
@@ -121,6 +126,7 @@ class Connection:
         identities: who certifies session keys.
         roads: which transports may be used, of ``direct``, ``proxy``, ``in-band``.
         tries: failed verifications, counted over all connections.
+        dispatcher: whether a channel dispatcher is on the bus.
     """
 
     def __init__(
@@ -131,6 +137,7 @@ class Connection:
         identities: Identities,
         roads: frozenset[str] = ALL_ROADS,
         tries: ContactTries | None = None,
+        dispatcher: Callable[[], Awaitable[bool]] = _nobody,
     ) -> None:
         self.parameters = parameters
         self.object_path = object_path
@@ -154,7 +161,15 @@ class Connection:
         self._paths = 0
         self.power_saving_active = False
         self._over = False
-        self.client = Client(self._settings(account), self)
+        settings = self._settings(account)
+        self.questions = ServerQuestions(
+            self,
+            settings.password,
+            handles=self._capabilities.handles,
+            dispatcher=dispatcher,
+            give_up=self._give_up_login,
+        )
+        self.client = Client(settings, self, self.questions)
         self.pep = Pep(self)
         self.files = FileTransfers(self)
         self.presences = PresenceFeature(self)
@@ -227,6 +242,9 @@ class Connection:
             self.self_id = bare(full_jid)
             self.self_handle = self.handles.of_jid(self.self_id)
             self.events.emit(SelfContactChanged(self.self_handle, self.self_id))
+
+    def _give_up_login(self, error: TelepathyError) -> None:
+        self.client.give_up(error)
 
     async def disconnect(self) -> None:
         """Connection.Disconnect: sessions terminated, channels closed, the stream ended."""

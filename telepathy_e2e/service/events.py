@@ -161,6 +161,26 @@ class Finished(ChannelEvent):
     method: str
 
 
+@dataclass(frozen=True)
+class SASLStatusChanged(ChannelEvent):
+    """SASLAuthentication.SASLStatusChanged."""
+
+    interface = names.SASL_AUTHENTICATION
+
+    status: int
+    reason: str
+    details: Mapping[str, str | bool]
+
+
+@dataclass(frozen=True)
+class NewChallenge(ChannelEvent):
+    """SASLAuthentication.NewChallenge."""
+
+    interface = names.SASL_AUTHENTICATION
+
+    challenge_data: bytes
+
+
 # -- of a certificate object ----------------------------------------------------------------
 
 

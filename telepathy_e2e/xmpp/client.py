@@ -264,6 +264,11 @@ class Client:
             _drop(self._stream.ready)
         await self._tasks.close()
 
+    def give_up(self, error: TelepathyError) -> None:
+        """End a ``connect`` that is under way, with this error; nothing otherwise."""
+        if self._state == "connecting" and self._stream is not None:
+            self._stream.fail(error)
+
     async def disconnect(self) -> None:
         """Log out; whoever waits for an answer gets ``Disconnected``. Harmless if repeated."""
         if self._state in ("new", "resuming"):

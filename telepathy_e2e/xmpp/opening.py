@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from telepathy_e2e.errors import (
     CertError,
+    CertHostnameMismatch,
     ConnectionRefused,
     Disconnected,
     NetworkError,
@@ -159,6 +160,9 @@ class Opening:
     async def _judge(self, error: CertError, chain: tuple[bytes, ...]) -> None:
         if not await self._asking.can_judge():
             raise error
+        if isinstance(error, CertHostnameMismatch):
+            name = await asyncio.to_thread(tls.name_of, chain[0])
+            error.details = {**error.details, "certificate-hostname": name}
         identities = (self._domain, *self._settings.extra_identities)
         await self._asking.judge(ServerCertificate(chain, error, self._domain, identities))
 

@@ -114,6 +114,20 @@ def chain_of(peer: ssl.SSLObject) -> tuple[bytes, ...]:
     return (own, *rest[: MAX_CHAIN - 1])
 
 
+def name_of(certificate: bytes) -> str:
+    """The first host that a certificate, DER, is for; empty if it cannot be told. For people only:
+    it decides nothing. Imports; call it in a thread."""
+    from cryptography import x509
+
+    try:
+        alternatives = x509.load_der_x509_certificate(certificate).extensions
+        names = alternatives.get_extension_for_class(x509.SubjectAlternativeName).value
+        found = names.get_values_for_type(x509.DNSName)
+    except (ValueError, x509.ExtensionNotFound, x509.DuplicateExtension):
+        return ""
+    return found[0] if found else ""
+
+
 def bindings_of(peer: ssl.SSLObject) -> dict[str, bytes]:
     """What a login can be bound to on this connection (RFC 5056): type to data.
 

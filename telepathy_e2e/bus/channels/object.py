@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import fields
 
 from telepathy_e2e.bus.channels.base import ChannelInterface
 from telepathy_e2e.bus.channels.table import INTERFACES, typed
@@ -70,8 +69,7 @@ class ChannelObject:
                 self._objects.changed(self.channel.object_path, of, names)
             case _:
                 shown = self._interfaces[event.interface or self.channel.channel_type]
-                signal = getattr(shown, type(event).__name__)
-                signal(*(getattr(event, each.name) for each in fields(event)))
+                shown.tell(event)
 
 
 def _tell(shown: TLSCertificateInterface, event: CertificateEvent) -> None:

@@ -8,7 +8,10 @@ from typing import Any, Final
 
 from telepathy_e2e.bus.channels.base import ChannelInterface
 from telepathy_e2e.bus.channels.file_transfer import FileTransferInterface
+from telepathy_e2e.bus.channels.sasl import SASLInterface
 from telepathy_e2e.bus.channels.security import EndToEndSecurityInterface, SecurableInterface
+from telepathy_e2e.bus.channels.server_authentication import ServerAuthenticationInterface
+from telepathy_e2e.bus.channels.server_tls import ServerTLSInterface
 from telepathy_e2e.bus.channels.verification import (
     CertificateRequestInterface,
     PeerVerificationInterface,
@@ -30,6 +33,9 @@ INTERFACES: Final[Mapping[str, type[Interface]]] = {
         EndToEndSecurityInterface,
         PeerVerificationInterface,
         CertificateRequestInterface,
+        ServerAuthenticationInterface,
+        SASLInterface,
+        ServerTLSInterface,
     )
 }
 

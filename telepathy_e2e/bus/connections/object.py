@@ -11,7 +11,7 @@ from telepathy_e2e.bus.connections.requests import RequestsInterface
 from telepathy_e2e.bus.connections.served import DISCONNECTED, Connection
 from telepathy_e2e.bus.connections.table import PARTS
 from telepathy_e2e.bus.objects import Objects
-from telepathy_e2e.bus.values import variant
+from telepathy_e2e.bus.values import details
 from telepathy_e2e.service.channel import Channel
 from telepathy_e2e.service.events import (
     ChannelOpened,
@@ -74,8 +74,8 @@ class ConnectionObject:
 
     def _status_changed(self, event: StatusChanged) -> None:
         if event.error is not None:
-            details = {"debug-message": variant("s", str(event.error))}
-            self._base.ConnectionError(event.error.dbus_name, details)
+            told = details({"debug-message": str(event.error), **event.error.details})
+            self._base.ConnectionError(event.error.dbus_name, told)
         self._base.StatusChanged(event.status, event.reason)
         if event.status == DISCONNECTED:
             self._unsubscribe()
