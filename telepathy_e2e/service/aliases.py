@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from xml.etree.ElementTree import Element
 
 from telepathy_e2e.errors import Disconnected, InvalidArgument, TelepathyError
@@ -181,10 +181,8 @@ class Aliases(Feature):
 
     async def _set_own(self, name: str) -> None:
         own = "" if name == self._account.self_id else name
-        pep: Any = getattr(self._account, "pep", None)
         try:
-            if pep is not None:
-                await pep.publish(nick.NICK, ITEM_ID, nick.build(own))
+            await self._account.pep.publish(nick.NICK, ITEM_ID, nick.build(own))
             if self.publish_nickname is not None:
                 await self.publish_nickname(own)
         except (StanzaError, IqTimeout) as error:

@@ -149,6 +149,8 @@ class PresenceFeature(Feature):
         bus has heard are not told of, so that they cost no handle.
         """
         account = self._account
+        if bare_jid == account.self_id:
+            return  # our other programs have a presence of their own
         if bare_jid not in account.client.contacts() and account.handles.find(bare_jid) is None:
             return
         if not self._news:

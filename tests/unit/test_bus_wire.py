@@ -7,7 +7,7 @@ import logging
 import socket
 import threading
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -17,7 +17,7 @@ from dbus_fast import Message, MessageFlag, MessageType, Variant
 from telepathy_e2e.bus import caller
 from telepathy_e2e.bus.members import Interface, Property, Signal, method
 from telepathy_e2e.bus.objects import Objects
-from telepathy_e2e.bus.wire import Bus, BusGone, DBusStr, DBusUInt32, Result
+from telepathy_e2e.bus.wire import PIECE, Bus, BusGone, DBusStr, DBusUInt32, Result, _in_pieces
 from telepathy_e2e.errors import InvalidArgument
 from tests.support.bus import PROPERTIES, PrivateBus, RawClient, available, client_of
 
@@ -443,3 +443,30 @@ async def test_new_objects_are_not_told_to_the_whole_bus(served: Served) -> None
     assert [m.member for m in served.client.log if m.sender == served.bus.unique_name] == [
         "Happened"
     ]
+
+
+@pytest.mark.parametrize("count", [1, PIECE, PIECE + 1, 3 * PIECE + 7])
+@pytest.mark.parametrize(
+    ("signature", "entry"),
+    [
+        ("a{us}", lambda n: "x" * (n % 13)),
+        ("a{u(uus)}", lambda n: (n, 1, "x" * (n % 5))),
+        ("a{ua{sv}}", lambda n: {"k" * (n % 9): Variant("as", ["y"] * (n % 3))}),
+    ],
+)
+async def test_a_reply_in_pieces_is_the_same_reply(
+    signature: str, entry: Callable[[int], object], count: int
+) -> None:
+    value = {n: entry(n) for n in range(count)}
+    call = Message(path="/", interface="a.b", member="C", serial=7, sender=":1.2")
+    pieces = await _in_pieces(call, signature, value)
+    pieces.serial = 9
+    whole = Message(
+        message_type=MessageType.METHOD_RETURN,
+        reply_serial=7,
+        destination=":1.2",
+        signature=signature,
+        body=[value],
+        serial=9,
+    )
+    assert bytes(pieces._marshall(False)) == bytes(whole._marshall(False))
