@@ -24,6 +24,11 @@ ContactAttributes = Annotated[dict[int, dict[str, Variant]], DBusSignature("a{ua
 Statuses = Annotated[dict[str, tuple[int, bool, bool]], DBusSignature("a{s(ubb)}")]
 Presence = Annotated[tuple[int, str, str], DBusSignature("(uss)")]
 Presences = Annotated[dict[int, tuple[int, str, str]], DBusSignature("a{u(uss)}")]
+# Message_Part[], and many of those; lists of numbers that are no handles; Chat_State_Map.
+Parts = Annotated[list[dict[str, Variant]], DBusSignature("aa{sv}")]
+Messages = Annotated[list[list[dict[str, Variant]]], DBusSignature("aaa{sv}")]
+Numbers = Annotated[list[int], DBusSignature("au")]
+NumberMap = Annotated[dict[int, int], DBusSignature("a{uu}")]
 SocketTypes = Annotated[dict[int, list[int]], DBusSignature("a{uau}")]
 Attestations = Annotated[list[list[Any]], DBusSignature("a(ssay)")]
 CertificateRejections = Annotated[list[list[Any]], DBusSignature("a(usa{sv})")]

@@ -7,11 +7,15 @@ from functools import cache
 from typing import Any, Final
 
 from telepathy_e2e.bus.channels.base import ChannelInterface
+from telepathy_e2e.bus.channels.chat_state import ChatStateInterface
+from telepathy_e2e.bus.channels.destroyable import DestroyableInterface
 from telepathy_e2e.bus.channels.file_transfer import FileTransferInterface
+from telepathy_e2e.bus.channels.messages import MessagesInterface
 from telepathy_e2e.bus.channels.sasl import SASLInterface
 from telepathy_e2e.bus.channels.security import EndToEndSecurityInterface, SecurableInterface
 from telepathy_e2e.bus.channels.server_authentication import ServerAuthenticationInterface
 from telepathy_e2e.bus.channels.server_tls import ServerTLSInterface
+from telepathy_e2e.bus.channels.text import TextInterface
 from telepathy_e2e.bus.channels.verification import (
     CertificateRequestInterface,
     PeerVerificationInterface,
@@ -29,6 +33,10 @@ INTERFACES: Final[Mapping[str, type[Interface]]] = {
     for each in (
         ChannelInterface,
         FileTransferInterface,
+        TextInterface,
+        MessagesInterface,
+        ChatStateInterface,
+        DestroyableInterface,
         SecurableInterface,
         EndToEndSecurityInterface,
         PeerVerificationInterface,
