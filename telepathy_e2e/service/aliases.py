@@ -43,7 +43,8 @@ class Aliases(Feature):
     """What a contact is called: the user's name for it, else its own, else its address.
 
     Attributes:
-        publish_nickname: also told our own new name (for the vCard), or None.
+        publish_nickname: also told our own new name (for the vCard), or None; raises
+            TelepathyError.
     """
 
     flags = USER_SET
@@ -183,10 +184,12 @@ class Aliases(Feature):
         own = "" if name == self._account.self_id else name
         try:
             await self._account.pep.publish(nick.NICK, ITEM_ID, nick.build(own))
-            if self.publish_nickname is not None:
-                await self.publish_nickname(own)
         except (StanzaError, IqTimeout) as error:
-            raise refusal(error, "The name could not be published") from error
+            # Not every server has personal eventing; a vCard shows the name as well.
+            if self.publish_nickname is None:
+                raise refusal(error, "The name could not be published") from error
+        if self.publish_nickname is not None:
+            await self.publish_nickname(own)
         before, self._own = self._of(self._account.self_id), own
         if self._of(self._account.self_id) != before:
             self._tell([self._account.self_id])

@@ -113,6 +113,8 @@ class ContactBlocking(Feature):
                 {handles.of_jid(jid): jid for jid in change.unblocked},
             )
         )
+        for jid in (*change.blocked, *change.unblocked):
+            self._account.presences.changed(jid)
         self._account.contact_list.contacts_changed([*change.blocked, *change.unblocked])
 
     # -- what the user says -----------------------------------------------------------------

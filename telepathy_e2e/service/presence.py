@@ -119,7 +119,9 @@ class PresenceFeature(Feature):
             return (1, "offline", "")
         if jid == account.self_id:
             return (STATUSES[self._own[0]][0], *self._own)
-        best = best_of(account.client.resources(jid))
+        # A server says nothing more of who is blocked: what it said last would stay for ever.
+        is_blocked = jid in account.blocking
+        best = best_of(account.client.resources(jid)) if not is_blocked else None
         if best is not None:
             status = _STATUS_OF_SHOW.get(best.show, "available")
             return (STATUSES[status][0], status, best.status)
@@ -127,7 +129,7 @@ class PresenceFeature(Feature):
         if item is None or not item.seen:
             return (7, "unknown", "")
         last = account.client.last_words(jid)
-        if last is None:
+        if last is None or is_blocked:
             return (1, "offline", "")
         return (8, "error", last.text) if last.is_error else (1, "offline", last.text)
 

@@ -109,6 +109,7 @@ class Contacts:
         delays = list(RETRY_SECONDS)
         while True:
             self.state = "waiting"
+            self._again.clear()
             try:
                 await self._fetch(versioned)
             except (StanzaError, IqTimeout) as error:
@@ -119,7 +120,6 @@ class Contacts:
                 return
             else:
                 return
-            self._again.clear()
             try:
                 async with asyncio.timeout(delays.pop(0) if len(delays) > 1 else delays[0]):
                     await self._again.wait()

@@ -308,7 +308,8 @@ class Presences:
         resources = self._of(owner)
         if sender not in resources and len(resources) >= MAX_RESOURCES:
             return False
-        if self._known(owner):
+        # Until the list is there, everybody may be on it, but no more people than can be.
+        if self._known(owner) and (owner in self._contacts or len(self._contacts) < MAX_CONTACTS):
             self._strangers.pop(owner, None)
             self._contacts[owner] = resources = dict(resources)
         else:

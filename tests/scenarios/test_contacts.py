@@ -213,7 +213,10 @@ async def test_wrong_calls_get_the_errors_of_the_specification(
     assert await dora.refused(PRESENCE, "SetPresence", "ss", "away", "\x01") == "InvalidArgument"
     elsewhere = parameters(emil.server, emil.jid, resource=Variant("s", "elsewhere"))
     await emil.side.request_connection(elsewhere)
-    calls = (("GetContactListAttributes", "asb", [], False), ("Unpublish", "au", [1]))
+    calls: tuple[tuple[Any, ...], ...] = (
+        ("GetContactListAttributes", "asb", [], False),
+        ("Unpublish", "au", [1]),
+    )
     errors = [await emil.refused(LIST, *call) for call in calls]
     assert errors == ["NotYet", "Disconnected"]
 
@@ -274,6 +277,7 @@ async def test_who_is_blocked_is_gone_until_unblocked(
         assert await dora.attributes(emil.jid, BLOCKING) == {"blocked": True}
         assert await dora.call(BLOCKING, "RequestBlockedContacts") == {hers: emil.jid}
         await emil.signal("PresencesChanged", lambda body: body[0].get(his) == (1, "offline", ""))
+        await dora.signal("PresencesChanged", lambda body: body[0].get(hers) == (1, "offline", ""))
         theirs = await other.handle(emil.jid)
         await other.signal("BlockedContactsChanged", lambda body: body[0] == {theirs: emil.jid})
         await other.call(BLOCKING, "UnblockContacts", "au", [theirs])

@@ -383,11 +383,11 @@ class FakeConnection:
         self.channels: dict[str, Channel] = {}
         self.requests: list[dict[str, Any]] = []
         self.capabilities: list[Any] = []
-        self.presences = FakePresences(self.handles)
-        self.contact_list = FakeContactList()
-        self.groups = FakeGroups()
-        self.blocking = FakeBlocking()
-        self.aliases = FakeAliases(self.handles)
+        self.presences: Any = FakePresences(self.handles)
+        self.contact_list: Any = FakeContactList()
+        self.groups: Any = FakeGroups()
+        self.blocking: Any = FakeBlocking()
+        self.aliases: Any = FakeAliases(self.handles)
         self.power_saving_active = False
         self.failure: TelepathyError | None = None
         self._count = 0

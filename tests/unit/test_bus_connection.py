@@ -92,6 +92,59 @@ async def test_what_needs_the_server_says_so_until_connected(
     assert reply.error_name != ERROR + "Disconnected"
 
 
+async def test_the_contact_list_is_shown_with_what_other_interfaces_know(served: Served) -> None:
+    connection = await served.connected()
+    told = await value(
+        served,
+        names.CONTACT_LIST,
+        "GetContactListAttributes",
+        "asb",
+        [names.CONTACT_GROUPS, names.ALIASING, names.CONTACT_BLOCKING],
+        False,
+    )
+    assert {key.removeprefix(CONN): shown.value for key, shown in told[1].items()} == {
+        "/contact-id": "alice@example.test",
+        ".Interface.ContactList/subscribe": 4,
+        ".Interface.ContactList/publish": 3,
+        ".Interface.ContactList/publish-request": "please",
+        ".Interface.ContactGroups/groups": ["Friends"],
+        ".Interface.Aliasing/alias": "alice@example.test",
+        ".Interface.ContactBlocking/blocked": False,
+    }
+    connection.contact_list.states = None
+    told = await value(served, names.CONTACT_LIST, "GetContactListAttributes", "asb", [], False)
+    assert list(told[1]) == [CONN + "/contact-id"]
+
+
+async def test_what_changes_the_contact_list_reaches_it(served: Served) -> None:
+    connection = await served.connected()
+    await value(served, names.CONTACT_LIST, "RequestSubscription", "aus", [1], "hi")
+    for member in ("AuthorizePublication", "RemoveContacts", "Unsubscribe", "Unpublish"):
+        await value(served, names.CONTACT_LIST, member, "au", [1])
+    await value(served, names.CONTACT_LIST, "Download")
+    assert connection.contact_list.calls == [
+        ("request_subscription", [1], "hi"),
+        ("authorize_publication", [1]),
+        ("remove_contacts", [1]),
+        ("unsubscribe", [1]),
+        ("unpublish", [1]),
+        ("download",),
+    ]
+    await value(served, names.CONTACT_GROUPS, "SetContactGroups", "uas", 1, ["A"])
+    for member in ("SetGroupMembers", "AddToGroup", "RemoveFromGroup"):
+        await value(served, names.CONTACT_GROUPS, member, "sau", "A", [1])
+    await value(served, names.CONTACT_GROUPS, "RemoveGroup", "s", "A")
+    await value(served, names.CONTACT_GROUPS, "RenameGroup", "ss", "A", "B")
+    assert connection.groups.calls == [
+        ("set_contact_groups", 1, ["A"]),
+        ("set_group_members", "A", [1]),
+        ("add_to_group", "A", [1]),
+        ("remove_from_group", "A", [1]),
+        ("remove_group", "A"),
+        ("rename_group", "A", "B"),
+    ]
+
+
 async def test_connecting_is_told_step_by_step(served: Served) -> None:
     await served.connected()
     await served.settle()

@@ -335,6 +335,13 @@ async def test_presence_of_a_contact(
     assert world.presences.of(world.handle(BOB)) == expected
 
 
+async def test_who_is_blocked_is_shown_as_gone(world: World) -> None:
+    world.push(f"<item jid='{BOB}' subscription='both'/>")
+    world.client.online[BOB] = [Resource(BOB + "/1")]
+    world.account.blocking = {BOB}
+    assert world.presences.of(world.handle(BOB)) == (1, "offline", "")
+
+
 async def test_presence_of_strangers_costs_no_handle(world: World) -> None:
     for n in range(10):
         world.presences.changed(f"s{n}@spam.test")

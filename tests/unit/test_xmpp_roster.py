@@ -150,6 +150,15 @@ def test_last_words_have_a_bound_and_strangers_none(monkeypatch: pytest.MonkeyPa
     assert kept == ["c2", "c3"]
 
 
+def test_contacts_whose_presence_is_kept_have_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MAX_CONTACTS", 2)
+    monkeypatch.setattr(module, "MAX_STRANGERS", 1)
+    known = Presences(lambda jid: True)
+    for name in ("a", "b", "c", "d", "a"):
+        known.receive(presence(f"{name}@x/r"))
+    assert [name for name in "abcd" if known.resources(f"{name}@x")] == ["a", "b", "d"]
+
+
 def test_who_turns_out_to_be_a_stranger_counts_as_one() -> None:
     contacts: set[str] | None = None
     known = Presences(lambda jid: contacts is None or jid in contacts)
