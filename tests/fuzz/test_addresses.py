@@ -48,7 +48,7 @@ ADDRESSES = st.one_of(
 )
 
 
-@budget(8)
+@budget(4)
 @given(ADDRESSES)
 @example("a@xn--")
 @example("a@xn---")
@@ -76,7 +76,7 @@ def test_an_address_has_one_spelling_or_is_none(text: str) -> None:
     assert ascii_domain(domain).isascii()
 
 
-@budget(3)
+@budget(1)
 @given(ADDRESSES, st.binary(min_size=32, max_size=32))
 def test_the_uri_of_a_key_comes_back_from_its_own_text(text: str, digest: bytes) -> None:
     jid = ""
@@ -87,7 +87,7 @@ def test_the_uri_of_a_key_comes_back_from_its_own_text(text: str, digest: bytes)
     assert parse_uri(make_uri(jid, digest)) == (jid, digest)
 
 
-@budget(3)
+@budget(2)
 @given(
     st.tuples(
         st.sampled_from(("xmpp:", "XMPP:", "xmpp://", "", "xmpp")),

@@ -86,7 +86,7 @@ PROPERTIES = {
 def given_to(draw: st.DrawFn, known: Mapping[str, str]) -> dict[str, Variant]:
     """Some known names, mostly with values of the right type, and now and then an unknown one."""
     result: dict[str, Variant] = {}
-    for name in draw(st.lists(st.sampled_from(sorted(known)), max_size=8, unique=True)):
+    for name in draw(st.lists(st.sampled_from(sorted(known)), max_size=4, unique=True)):
         signature = known[name]
         right: st.SearchStrategy[Variant] = ANY
         if signature in INTEGERS:
@@ -113,7 +113,7 @@ def answerable(error: TelepathyError, *kinds: type[TelepathyError]) -> None:
     assert len(text.encode()) < 20_000
 
 
-@budget(5)
+@budget(3)
 @given(given_to(PARAMETERS), st.booleans())
 def test_no_parameters_raise_anything_but_the_documented_errors(
     asked: dict[str, Variant], account: bool
@@ -136,7 +136,7 @@ def test_no_parameters_raise_anything_but_the_documented_errors(
     assert parameters.identify(again) == result["account"]
 
 
-@budget(5)
+@budget(3)
 @given(given_to(PROPERTIES), st.booleans())
 def test_no_channel_request_raises_anything_but_the_documented_errors(
     asked: dict[str, Variant], plausible: bool

@@ -93,6 +93,18 @@ class Ceremony(RuleBasedStateMachine):
             same = mine == theirs
             self.press(who, lambda: self.sides[who].confirm(same, self.now), confirmed=same)
 
+    @rule(who=WHO, other=st.booleans())
+    def compare_undisturbed(self, who: int, other: bool) -> None:
+        """All that is on the way arrives, and people press what is there to press."""
+        for _ in range(3):
+            for each in (who, 1 - who):
+                self.start(each)
+                self.deliver(1 - each, 5)
+                self.deliver(each, 5)
+        self.compare_honestly(who)
+        if other:
+            self.compare_honestly(1 - who)
+
     @rule(who=WHO)
     def say_no(self, who: int) -> None:
         self.press(who, lambda: self.sides[who].confirm(False, self.now))

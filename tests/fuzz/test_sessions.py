@@ -12,6 +12,7 @@ from __future__ import annotations
 import copy
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import count
 from typing import Any
@@ -93,7 +94,7 @@ class Link(RuleBasedStateMachine):
     # -- what people and programs do ------------------------------------------------------------
 
     @rule(who=SIDES, name=st.sampled_from("zma"), senders=st.sampled_from(("both", "initiator")))
-    @precondition(lambda self: self.opened < 6)
+    @precondition(lambda self: self.opened < 3)
     def initiate(self, who: int, name: str, senders: str) -> None:
         self.opened += 1
         sid = f"{name}{next(self.numbers)}"
@@ -154,6 +155,23 @@ class Link(RuleBasedStateMachine):
 
     # -- what the link does ---------------------------------------------------------------------
 
+    @rule()
+    def calm(self) -> None:
+        """All that is on the way arrives, so that there is something to harm next."""
+        for _ in range(4):
+            for who in (0, 1):
+                self.deliver(who, len(self.sides[who].inbox))
+
+    @rule(who=SIDES, data=st.data(), kind=st.sampled_from((S5B, IBB)))
+    def both_replace(self, who: int, data: st.DataObject, kind: str) -> None:
+        """Offers that cross are rare and worth it."""
+        session = self.any_session(who, data)
+        for side in (who, 1 - who):
+            for each in self.sides[side].known:
+                if session is not None and each.sid == session.sid:
+                    with suppress(NotAvailable):
+                        self.say(side, each, each.transport_replace(transport(kind)))
+
     @rule(who=SIDES, number=st.integers(1, 4))
     def deliver(self, who: int, number: int) -> None:
         for _ in range(min(number, len(self.sides[who].inbox))):
@@ -208,6 +226,8 @@ class Link(RuleBasedStateMachine):
         if asked is None or error is None:
             return
         asked.session.refused(asked.action)
+        if asked.action is Action.SESSION_INITIATE:
+            assert asked.session.state is not State.PENDING, "a refused offer is open"
         gone = error.jingle == "unknown-session"
         if (gone or asked.action in FATAL) and asked.session in self.sides[who].open():
             self.say(who, asked.session, asked.session.terminate("general-error"))
@@ -276,7 +296,8 @@ STEPS = st.lists(
         st.sampled_from(PEERS),
         st.booleans(),
     ),
-    max_size=60,
+    min_size=20,
+    max_size=80,
 )
 
 

@@ -63,7 +63,7 @@ def _drive(machine: ServerHandshake | ClientHandshake, parts: list[bytes]) -> in
     return taken
 
 
-@budget(4)
+@budget(2)
 @given(CLIENTS, CUTS)
 def test_a_server_grants_a_name_that_was_asked_for_and_nothing_else(
     data: bytes, cuts: list[int]
@@ -79,7 +79,7 @@ def test_a_server_grants_a_name_that_was_asked_for_and_nothing_else(
     assert machine.dstaddr == ""
 
 
-@budget(4)
+@budget(2)
 @given(SERVERS, CUTS)
 def test_a_client_is_let_in_by_a_grant_and_nothing_else(data: bytes, cuts: list[int]) -> None:
     machine = ClientHandshake(DSTADDR)

@@ -80,7 +80,7 @@ def test_the_same_stanzas_come_out_however_the_bytes_are_cut(
         assert read([stream[at : at + 1] for at in range(len(stream))]) == whole
 
 
-@budget(4)
+@budget(2)
 @given(
     st.lists(mutated_bytes((*STANZAS, HEADER, b"</stream:stream>")) | st.binary(max_size=40)),
     CUTS,
