@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from telepathy_e2e.service.contact_list import ContactList
     from telepathy_e2e.service.pep import Pep
     from telepathy_e2e.service.presence import PresenceFeature
+    from telepathy_e2e.service.text import TextChannels
 
 
 class Account(Owner, Protocol):
@@ -52,6 +53,7 @@ class Account(Owner, Protocol):
     groups: ContactGroups
     blocking: ContactBlocking
     aliases: Aliases
+    text: TextChannels
 
     @property
     def channels(self) -> Mapping[str, Channel]:

@@ -58,8 +58,22 @@ FILE_TRANSFER_ALLOWED = (
 )
 
 
+# The same of a text channel. It is in the clear, so there is nothing to ask for.
+TEXT_ALLOWED = (names.CHANNEL + ".TargetHandle", names.CHANNEL + ".TargetID")
+
+
 def channel_classes() -> list[ChannelClass]:
-    """Requests.RequestableChannelClasses: the general class, then one for each hash type."""
+    """Requests.RequestableChannelClasses."""
+    return [*text_classes(), *file_classes()]
+
+
+def text_classes() -> list[ChannelClass]:
+    """Text with a contact."""
+    return [({_TYPE: names.TEXT, _TARGET_TYPE: 1}, list(TEXT_ALLOWED))]
+
+
+def file_classes() -> list[ChannelClass]:
+    """Files: the general class, then one for each hash type."""
     fixed: dict[str, object] = {_TYPE: names.FILE_TRANSFER, _TARGET_TYPE: 1}
     hash_type = names.FILE_TRANSFER + ".ContentHashType"
     return [
@@ -116,5 +130,10 @@ def takes_files(resource: Resource) -> bool:
 
 
 def contact_classes(resources: Iterable[Resource]) -> list[ChannelClass]:
-    """ContactCapabilities of a contact."""
-    return channel_classes() if any(takes_files(each) for each in resources) else []
+    """ContactCapabilities of a contact: whoever has an address can be written to."""
+    return own_classes(any(takes_files(each) for each in resources))
+
+
+def own_classes(files: bool) -> list[ChannelClass]:
+    """The same for who is known to take files, or not to."""
+    return [*text_classes(), *(file_classes() if files else [])]

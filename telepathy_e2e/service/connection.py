@@ -29,6 +29,7 @@ from telepathy_e2e.service.capabilities import (
     HandlerCapabilities,
     channel_classes,
     contact_classes,
+    own_classes,
 )
 from telepathy_e2e.service.channel import Channel
 from telepathy_e2e.service.contact_blocking import ContactBlocking
@@ -51,6 +52,7 @@ from telepathy_e2e.service.pep import Pep
 from telepathy_e2e.service.presence import PresenceFeature
 from telepathy_e2e.service.server_questions import ServerQuestions
 from telepathy_e2e.service.sessions import Link, SessionHub
+from telepathy_e2e.service.text import TextChannels
 from telepathy_e2e.tasks import TaskOwner
 from telepathy_e2e.trust.identities import Identities
 from telepathy_e2e.trust.policy import Policy
@@ -177,6 +179,7 @@ class Connection:
         self.groups = ContactGroups(self)
         self.blocking = ContactBlocking(self)
         self.aliases = Aliases(self)
+        self.text = TextChannels(self)
         self.features: tuple[Feature, ...] = (
             self.files,
             self.presences,
@@ -185,8 +188,9 @@ class Connection:
             self.contact_list,
             self.groups,
             self.blocking,
+            self.text,  # takes every message that is left
         )
-        self.managers: tuple[ChannelManager, ...] = (self.files,)
+        self.managers: tuple[ChannelManager, ...] = (self.files, self.text)
         self.pep.on(nick.NICK, self.aliases.nick_published)
         self.client.set_features(self._disco())
         self.inband = InBandHub(self.client)
@@ -370,7 +374,7 @@ class Connection:
         """
         jid = self.handles.inspect(handle)
         if jid == self.self_id:
-            return channel_classes() if self._capabilities.handles(names.FILE_TRANSFER) else []
+            return own_classes(self._capabilities.handles(names.FILE_TRANSFER))
         return contact_classes(self.client.resources(jid))
 
     def _own_jid(self) -> str:

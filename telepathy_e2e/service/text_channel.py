@@ -7,13 +7,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from telepathy_e2e.errors import InvalidArgument
+from telepathy_e2e.errors import InvalidArgument, PermissionDenied
 from telepathy_e2e.service import names, outgoing
 from telepathy_e2e.service.account import Account
 from telepathy_e2e.service.channel import Channel
 from telepathy_e2e.service.events import ChannelEvent
 from telepathy_e2e.service.handles import HANDLE_TYPE_CONTACT
 from telepathy_e2e.service.messages import Messages, MessageSent, Parts, Text
+from telepathy_e2e.trust.policy import Policy
 
 # Channel_Chat_State
 GONE, INACTIVE, ACTIVE, PAUSED, COMPOSING = range(5)
@@ -126,9 +127,14 @@ class TextChannel(Channel):
             flags: Message_Sending_Flags; unknown ones are ignored.
         Raises:
             InvalidArgument: not a message that can be sent.
-            Disconnected, NotAvailable, PermissionDenied: it cannot be sent now.
+            Disconnected, NotAvailable: it cannot be sent now.
+            PermissionDenied: the account's policy is never to send in the clear.
         """
         message = outgoing.parse(parts)
+        if self.account.policy in (Policy.REQUIRED, Policy.VERIFIED):
+            raise PermissionDenied(
+                f"Messages are in the clear, and this account's e2e-policy is {self.account.policy}"
+            )
         token = outgoing.new_token()
         flags = self.transmit(message, token, flags)
         shown = Text(

@@ -10,7 +10,7 @@ from typing import Any
 from dbus_fast import Variant
 
 from tests.support.prosody import Prosody
-from tests.support.side import CAPABILITIES, CONNECTION, FILE_TRANSFER, Side
+from tests.support.side import CAPABILITIES, CHANNEL, CONNECTION, FILE_TRANSFER, Side
 
 PASSWORD = "open sesame"
 
@@ -77,7 +77,8 @@ class Pair:
                 classes: Any = await side.cm(
                     side.connection, CAPABILITIES, "GetContactCapabilities", "au", [handle]
                 )
-                if classes.get(handle):
+                types = [fixed[CHANNEL + ".ChannelType"] for fixed, _ in classes.get(handle, [])]
+                if FILE_TRANSFER in types:
                     return
                 await asyncio.sleep(0.02)
 
