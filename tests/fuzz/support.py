@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from copy import deepcopy
+from datetime import UTC, datetime
 from itertools import pairwise
 from xml.etree.ElementTree import Element
 
@@ -235,6 +236,7 @@ _CANDIDATES = (
 _OFFER = FileOffer(
     name="test.txt",
     size=6144,
+    date=datetime(2026, 10, 1, 12, tzinfo=UTC),
     media_type="text/plain",
     description="a test",
     hashes={"sha-256": bytes(32), "sha3-512": bytes(64)},

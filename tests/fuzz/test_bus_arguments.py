@@ -137,9 +137,13 @@ def test_no_parameters_raise_anything_but_the_documented_errors(
 
 
 @budget(3)
-@given(given_to(PROPERTIES), st.booleans())
+@given(
+    given_to(PROPERTIES),
+    st.booleans(),
+    st.sampled_from((0, 1, 2**63 - 1, 2**63, 2**64 - 2, 2**64 - 1)),
+)
 def test_no_channel_request_raises_anything_but_the_documented_errors(
-    asked: dict[str, Variant], plausible: bool
+    asked: dict[str, Variant], plausible: bool, size: int
 ) -> None:
     handles = Handles()
     handles.ensure("bob@example.test")
@@ -147,7 +151,7 @@ def test_no_channel_request_raises_anything_but_the_documented_errors(
         named = requests.TARGET_HANDLE in asked or requests.TARGET_ID in asked
         asked = {
             names.FILE_TRANSFER + ".Filename": Variant("s", "a.txt"),
-            names.FILE_TRANSFER + ".Size": Variant("t", 1),
+            names.FILE_TRANSFER + ".Size": Variant("t", size),
             names.FILE_TRANSFER + ".ContentType": Variant("s", "text/plain"),
             **({} if named else {requests.TARGET_HANDLE: Variant("u", 1)}),
             **asked,

@@ -162,8 +162,8 @@ class Link(RuleBasedStateMachine):
             for who in (0, 1):
                 self.deliver(who, len(self.sides[who].inbox))
 
-    @rule(who=SIDES, data=st.data(), kind=st.sampled_from((S5B, IBB)))
-    def both_replace(self, who: int, data: st.DataObject, kind: str) -> None:
+    @rule(who=SIDES, data=st.data(), kind=st.sampled_from((S5B, IBB)), through=st.booleans())
+    def both_replace(self, who: int, data: st.DataObject, kind: str, through: bool) -> None:
         """Offers that cross are rare and worth it."""
         session = self.any_session(who, data)
         for side in (who, 1 - who):
@@ -171,6 +171,13 @@ class Link(RuleBasedStateMachine):
                 if session is not None and each.sid == session.sid:
                     with suppress(NotAvailable):
                         self.say(side, each, each.transport_replace(transport(kind)))
+        if through:
+            self.calm()
+            for side in (who, 1 - who):
+                for each in self.sides[side].open():
+                    with suppress(NotAvailable):
+                        self.say(side, each, each.transport_reject())
+            self.calm()
 
     @rule(who=SIDES, number=st.integers(1, 4))
     def deliver(self, who: int, number: int) -> None:
