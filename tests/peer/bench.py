@@ -151,7 +151,8 @@ class Bench:
                 classes = await side.cm(
                     side.connection, CAPABILITIES, "GetContactCapabilities", "au", [handle]
                 )
-                if classes.get(handle):
+                types = [fixed[CHANNEL + ".ChannelType"] for fixed, _ in classes.get(handle, [])]
+                if FILE_TRANSFER in types:
                     return
                 await asyncio.sleep(0.02)
 
