@@ -15,7 +15,9 @@ from dbus_fast import Variant
 from tests.support.pair import parameters
 from tests.support.prosody import PASSWORD, Prosody
 from tests.support.side import CHANNEL, CONNECTION, TP, DBusFailure, Side
+from tests.support.wire import wire_to
 
+ALIASING = CONNECTION + ".Interface.Aliasing"
 AUTHENTICATION = CHANNEL + ".Type.ServerAuthentication"
 SASL = CHANNEL + ".Interface.SASLAuthentication"
 BY_PASSWORD = "X-TELEPATHY-PASSWORD"
@@ -93,7 +95,8 @@ async def test_a_password_that_the_account_lacks_is_asked_for(
     assert shown[SASL + ".AuthorizationIdentity"] == "alice@example.test"
     assert shown[SASL + ".DefaultUsername"] == "alice"
     assert shown[SASL + ".DefaultRealm"] == "example.test"
-    assert shown[SASL + ".HasInitialData"] and shown[SASL + ".CanTryAgain"]
+    assert shown[SASL + ".HasInitialData"]
+    assert shown[SASL + ".CanTryAgain"]
     all_of_it = await alice.get_all(path, SASL)
     assert (all_of_it["SASLStatus"], all_of_it["SASLError"]) == (NOT_STARTED, "")
     await start(alice, path, BY_PASSWORD, PASSWORD.encode())
@@ -161,12 +164,21 @@ async def test_a_server_that_hangs_up_meanwhile_is_called_again(alice: Side) -> 
 async def test_a_session_is_taken_up_again_with_the_password_that_was_given(
     alice: Side, prosody: Prosody
 ) -> None:
-    path, _ = await asked(alice, prosody)
-    await start(alice, path, BY_PASSWORD, PASSWORD.encode())
-    await status(alice, path, SERVER_SUCCEEDED)
-    await alice.cm(path, SASL, "AcceptSASL")
-    await connected(alice)
-    await alice.cm(path, CHANNEL, "Close")
+    async with wire_to(prosody.port) as wire:
+        path, _ = await asked(alice, prosody, port=Variant("q", wire.port))
+        await start(alice, path, BY_PASSWORD, PASSWORD.encode())
+        await status(alice, path, SERVER_SUCCEEDED)
+        await alice.cm(path, SASL, "AcceptSASL")
+        await connected(alice)
+        await alice.cm(path, CHANNEL, "Close")
+        handle = await alice.get(alice.connection, CONNECTION, "SelfHandle")
+        # Answered by the server: so stream management is on by then.
+        await alice.cm(alice.connection, ALIASING, "SetAliases", "a{us}", {handle: "Alice"})
+        wire.cut()
+        await alice.cm(alice.connection, ALIASING, "SetAliases", "a{us}", {handle: "Alice"})
+        assert wire.connections == 2
+        assert len(told(alice, "NewChannels")) == 1
+        assert told(alice, "StatusChanged")[-1] == (0, 1)
 
 
 @pytest.mark.parametrize("before", ["nothing", "a wrong password"])

@@ -1,4 +1,4 @@
-"""Passwords and certificates as a desktop asks for them: Mission Control, with a handler or none."""
+"""Passwords and certificates asked for on a desktop: Mission Control, with a handler or none."""
 
 from __future__ import annotations
 
@@ -161,8 +161,8 @@ async def test_a_handler_rejects_the_certificate_as_kde_does(
     account = await Accounts.create(client, strange, PASSWORD)
     await account.request(2, "available", "")
     name, path, shown = await handler.next(TLS)
-    call = (name, shown[TLS + ".ServerCertificate"], CERTIFICATE, "Reject", "a(usa{sv})", [])
-    await client.value(*call)
+    target = (name, shown[TLS + ".ServerCertificate"], CERTIFICATE)
+    await client.value(*target, "Reject", "a(usa{sv})", [])
     await client.call(name, path, CHANNEL, "Close")
     assert await failure(account) == (7, "Cert.Untrusted")
 

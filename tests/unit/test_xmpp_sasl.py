@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import re
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from telepathy_e2e.errors import AuthenticationFailed
+from telepathy_e2e.errors import AuthenticationFailed, ServiceConfused
 from telepathy_e2e.xmpp import sasl
 from telepathy_e2e.xmpp.sasl import MAX_ROUNDS, MIN_ROUNDS, Offer, Plain, Scram, choose, saslprep
 from telepathy_e2e.xmpp.settings import Password, Settings
@@ -155,3 +157,104 @@ def test_a_password_shows_itself_nowhere() -> None:
     assert repr(settings.password) == ""
     assert settings.password
     assert not Password("")
+
+
+# -- bound to the connection (RFC 5802 section 6, RFC 5929, XEP-0440) ------------------------
+
+END_POINT = {"tls-server-end-point": b"\x01" * 32}
+BOTH = {**END_POINT, "tls-unique": b"\x02" * 12}
+
+
+def header_of(chosen: object) -> bytes:
+    assert isinstance(chosen, Scram)
+    return chosen.first().partition(b"n=")[0]
+
+
+@pytest.mark.parametrize(
+    ("bindings", "types", "expected", "header"),
+    [
+        (END_POINT, ("tls-server-end-point",), "SCRAM-SHA-1-PLUS", b"p=tls-server-end-point,,"),
+        (BOTH, ("tls-server-end-point", "tls-unique"), "SCRAM-SHA-1-PLUS", b"p=tls-unique,,"),
+        (BOTH, ("tls-exporter", "tls-server-end-point"), "SCRAM-SHA-1-PLUS", None),
+        (BOTH, None, "SCRAM-SHA-1-PLUS", b"p=tls-unique,,"),
+        # It can bind, but not to what we have: to say "y" would be a lie.
+        (END_POINT, None, "SCRAM-SHA-256", b"n,,"),
+        (END_POINT, ("tls-exporter",), "SCRAM-SHA-256", b"n,,"),
+        ({}, ("tls-server-end-point",), "SCRAM-SHA-256", b"n,,"),
+    ],
+)
+def test_what_both_can_bind_to_is_used(
+    bindings: dict[str, bytes],
+    types: tuple[str, ...] | None,
+    expected: str,
+    header: bytes | None,
+) -> None:
+    offer = Offer(("SCRAM-SHA-1-PLUS", "SCRAM-SHA-256", "PLAIN"), types, bindings)
+    chosen = choose(offer, "user", PENCIL)
+    assert chosen is not None
+    assert chosen.name == expected
+    if header is not None:
+        assert header_of(chosen) == header
+
+
+def test_the_strongest_hash_is_taken_first() -> None:
+    names = ("SCRAM-SHA-1-PLUS", "SCRAM-SHA-256-PLUS", "SCRAM-SHA-512")
+    chosen = choose(Offer(names, tuple(END_POINT), END_POINT), "user", PENCIL)
+    assert chosen is not None
+    assert chosen.name == "SCRAM-SHA-256-PLUS"
+
+
+def test_a_server_hears_that_we_could_have_if_it_says_that_it_cannot() -> None:
+    """So that it finds out when somebody in between removed -PLUS from its offer."""
+    assert header_of(choose(Offer(("SCRAM-SHA-1",), None, END_POINT), "u", PENCIL)) == b"y,,"
+    assert header_of(choose(Offer(("SCRAM-SHA-1",)), "u", PENCIL)) == b"n,,"
+
+
+@pytest.mark.parametrize("data", [END_POINT["tls-server-end-point"], b"of the man in the middle"])
+def test_what_a_login_is_bound_to_is_in_what_the_password_signs(data: bytes) -> None:
+    offer = Offer(("SCRAM-SHA-1-PLUS",), tuple(END_POINT), {"tls-server-end-point": data})
+    _, nonce, challenge, _, _ = EXAMPLES[0]
+    answer = Scram("SCRAM-SHA-1-PLUS", "user", PENCIL, offer, nonce).respond(challenge)
+    bound = re.match(rb"c=([^,]*),", answer)
+    assert bound is not None
+    assert base64.b64decode(bound[1]) == b"p=tls-server-end-point,," + data
+    other = Offer(("SCRAM-SHA-1-PLUS",), tuple(END_POINT), {"tls-server-end-point": data + b"x"})
+    another = Scram("SCRAM-SHA-1-PLUS", "user", PENCIL, other, nonce).respond(challenge)
+    assert answer.rpartition(b"p=")[2] != another.rpartition(b"p=")[2]
+
+
+# -- the offer itself (XEP-0474) ------------------------------------------------------------
+
+
+def test_the_digest_of_an_offer_is_the_standards() -> None:
+    """XEP-0474 section 5.1: sorted, %x1E between, %x1F before the binding types."""
+    offer = Offer(("SCRAM-SHA-1-PLUS", "SCRAM-SHA-1"), ("tls-unique", "tls-exporter"))
+    text = b"SCRAM-SHA-1\x1eSCRAM-SHA-1-PLUS\x1ftls-exporter\x1etls-unique"
+    assert offer.digest("sha256") == hashlib.sha256(text).digest()
+    assert Offer(("B", "A")).digest("sha512") == hashlib.sha512(b"A\x1eB").digest()
+
+
+@pytest.mark.parametrize("seen", [("SCRAM-SHA-1", "SCRAM-SHA-256"), ("SCRAM-SHA-1",)])
+def test_an_offer_that_was_changed_on_the_way_ends_the_login(seen: tuple[str, ...]) -> None:
+    _, nonce, challenge, _, _ = EXAMPLES[0]
+    sent = Offer(("SCRAM-SHA-256", "SCRAM-SHA-1"))
+    said = b",x=other,h=" + base64.b64encode(sent.digest("sha1"))
+    scram = Scram("SCRAM-SHA-1", "user", PENCIL, Offer(seen), nonce)
+    if len(seen) == 2:
+        assert scram.respond(challenge + said)
+    else:
+        with pytest.raises(ServiceConfused, match="changed"):
+            scram.respond(challenge + said)
+
+
+def test_what_others_may_drive_shows_nothing_in_the_clear() -> None:
+    names = ("PLAIN", "SCRAM-SHA-1", "SCRAM-SHA-1-PLUS", "DIGEST-MD5", "X-OAUTH2")
+    assert Offer(names).for_others() == ("PLAIN", "SCRAM-SHA-1", "DIGEST-MD5", "X-OAUTH2")
+    assert Offer(names, safe=False).for_others() == ("SCRAM-SHA-1",)
+
+
+def test_an_offer_has_an_end_and_only_names() -> None:
+    names = [f"M{number}" for number in range(sasl.MAX_MECHANISMS + 1)]
+    bad = ["", "plain", "A" * 21, "PLAIN\n", "Ä"]
+    offer = Offer.read([*bad, "M0", *names], None, {}, safe=True)
+    assert offer.mechanisms == tuple(names[: sasl.MAX_MECHANISMS])
