@@ -62,6 +62,8 @@ class Manager(Interface):
         self._protocol = (
             protocol.ProtocolInterface(channel_classes),
             protocol.ProtocolPresence(),
+            protocol.ProtocolAvatars(),
+            protocol.ProtocolAddressing(),
         )
         # By bus name; None while the name is being asked for.
         self._connections: dict[str, ConnectionObject | None] = {}

@@ -10,7 +10,13 @@ from collections.abc import Iterable
 
 from telepathy_e2e.bus.channels.table import ChannelClass, signatures
 from telepathy_e2e.bus.parameters import PARAMETERS, Flag, Parameter
-from telepathy_e2e.bus.protocol import NAME, STATUSES, ProtocolInterface
+from telepathy_e2e.bus.protocol import (
+    NAME,
+    STATUSES,
+    ProtocolAddressing,
+    ProtocolAvatars,
+    ProtocolInterface,
+)
 
 _WORDS = {
     Flag.REQUIRED: "required",
@@ -38,6 +44,11 @@ def render(classes: list[ChannelClass]) -> str:
         f"RequestableChannelClasses={_list(groups)}",
         f"AuthenticationTypes={_list(shown.authentication_types)}",
     ]
+    for interface in (ProtocolAvatars(), ProtocolAddressing()):
+        lines += [
+            f"{name}={_value(declared.read(interface))}"
+            for name, declared in interface.members().properties.items()
+        ]
     for each in PARAMETERS:
         lines += _parameter(each)
     for status, (kind, settable, message) in STATUSES.items():
@@ -61,7 +72,7 @@ def _parameter(each: Parameter) -> list[str]:
 def _value(value: object) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
-    if isinstance(value, list):
+    if isinstance(value, (list, tuple)):
         return _list(value)
     return str(value)
 

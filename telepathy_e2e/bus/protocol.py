@@ -11,15 +11,18 @@ from telepathy_e2e.bus.identifiers import MANAGER_PATH
 from telepathy_e2e.bus.members import Interface, Property, method
 from telepathy_e2e.bus.types import ChannelClasses, ParamSpecs, Statuses, Strings
 from telepathy_e2e.bus.values import variant
-from telepathy_e2e.bus.wire import DBusDict, DBusStr, Variant
+from telepathy_e2e.bus.wire import DBusDict, DBusStr, DBusUInt32, Variant
 from telepathy_e2e.errors import InvalidHandle
-from telepathy_e2e.service import names
+from telepathy_e2e.service import addressing, names
+from telepathy_e2e.xmpp import avatar
 from telepathy_e2e.xmpp.jid import bare, normalise
 
 NAME: Final = "jabber"
 PATH: Final = f"{MANAGER_PATH}/{NAME}"
 PROTOCOL: Final = names.TP + "Protocol"
 PRESENCE: Final = PROTOCOL + ".Interface.Presence"
+AVATARS: Final = PROTOCOL + ".Interface.Avatars"
+ADDRESSING: Final = PROTOCOL + ".Interface.Addressing"
 
 # What a connection of this protocol has, connected or not.
 CONNECTION_INTERFACES: Final = (
@@ -30,6 +33,10 @@ CONNECTION_INTERFACES: Final = (
     names.CONTACT_GROUPS,
     names.CONTACT_BLOCKING,
     names.ALIASING,
+    names.AVATARS,
+    names.CONTACT_INFO,
+    names.CLIENT_TYPES,
+    names.ADDRESSING,
     names.CONTACT_CAPABILITIES,
     names.POWER_SAVING,
 )
@@ -66,7 +73,7 @@ class ProtocolInterface(Interface):
     Icon = Property(DBusStr)
     AuthenticationTypes = Property(Strings)
 
-    interfaces = (PRESENCE,)
+    interfaces = (PRESENCE, AVATARS, ADDRESSING)
     connection_interfaces = CONNECTION_INTERFACES
     v_card_field = "x-jabber"
     english_name = "Jabber"
@@ -105,6 +112,47 @@ class ProtocolPresence(Interface):
     Statuses = Property(Statuses)
 
     statuses = STATUSES
+
+
+class ProtocolAvatars(Interface):
+    """``Protocol.Interface.Avatars``: what connections will ask of pictures."""
+
+    name = AVATARS
+
+    SupportedAvatarMIMETypes = Property(Strings)
+    MinimumAvatarHeight = Property(DBusUInt32)
+    MinimumAvatarWidth = Property(DBusUInt32)
+    RecommendedAvatarHeight = Property(DBusUInt32)
+    RecommendedAvatarWidth = Property(DBusUInt32)
+    MaximumAvatarHeight = Property(DBusUInt32)
+    MaximumAvatarWidth = Property(DBusUInt32)
+    MaximumAvatarBytes = Property(DBusUInt32)
+
+    supported_avatar_mime_types = avatar.MIME_TYPES
+    minimum_avatar_height = minimum_avatar_width = avatar.MIN_SIZE
+    recommended_avatar_height = recommended_avatar_width = avatar.RECOMMENDED_SIZE
+    maximum_avatar_height = maximum_avatar_width = avatar.MAX_SIZE
+    maximum_avatar_bytes = avatar.MAX_BYTES
+
+
+class ProtocolAddressing(Interface):
+    """``Protocol.Interface.Addressing``."""
+
+    name = ADDRESSING
+
+    AddressableVCardFields = Property(Strings)
+    AddressableURISchemes = Property(Strings)
+
+    addressable_v_card_fields = addressing.VCARD_FIELDS
+    addressable_uri_schemes = addressing.URI_SCHEMES
+
+    @method("NormalizeVCardAddress")
+    def normalize_vcard_address(self, VCard_Field: DBusStr, VCard_Address: DBusStr) -> DBusStr:
+        return addressing.from_vcard(VCard_Field, VCard_Address)
+
+    @method("NormalizeContactURI")
+    def normalize_contact_uri(self, URI: DBusStr) -> DBusStr:
+        return addressing.to_uri(addressing.from_uri(URI))
 
 
 def immutable_properties(*interfaces: Interface) -> dict[str, Variant]:

@@ -35,9 +35,18 @@ CertificateRejections = Annotated[list[list[Any]], DBusSignature("a(usa{sv})")]
 AliasPairs = Annotated[list[tuple[int, str]], DBusSignature("a(us)")]
 HandleIdentifiers = Annotated[dict[int, str], DBusSignature("a{us}")]
 ContactSubscriptions = Annotated[dict[int, tuple[int, int, str]], DBusSignature("a{u(uus)}")]
+ContactInfoFields = Annotated[list[list[Any]], DBusSignature("a(sasas)")]
+ContactInfoMap = Annotated[dict[int, list[list[Any]]], DBusSignature("a{ua(sasas)}")]
+FieldSpecs = Annotated[list[list[Any]], DBusSignature("a(sasuu)")]
+ClientTypesMap = Annotated[dict[int, list[str]], DBusSignature("a{uas}")]
 
 # Results of several values: one signature after the other.
 NameAndPath = Annotated[tuple[str, str], DBusSignature("so")]
+AvatarRequirements = Annotated[tuple[list[str], int, int, int, int, int], DBusSignature("asqqqqu")]
+BytesAndText = Annotated[tuple[bytes, str], DBusSignature("ays")]
+AddressesAndAttributes = Annotated[
+    tuple[dict[str, int], dict[int, dict[str, Variant]]], DBusSignature("a{su}a{ua{sv}}")
+]
 TypeAndHandle = Annotated[tuple[int, int], DBusSignature("uu")]
 HandleAndAttributes = Annotated[tuple[int, dict[str, Variant]], DBusSignature("ua{sv}")]
 PathAndProperties = Annotated[tuple[str, dict[str, Variant]], DBusSignature("oa{sv}")]

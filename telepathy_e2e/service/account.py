@@ -19,8 +19,11 @@ from telepathy_e2e.xmpp.client import Client, Resource
 
 if TYPE_CHECKING:
     from telepathy_e2e.service.aliases import Aliases
+    from telepathy_e2e.service.avatars import Avatars
+    from telepathy_e2e.service.client_types import ClientTypes
     from telepathy_e2e.service.contact_blocking import ContactBlocking
     from telepathy_e2e.service.contact_groups import ContactGroups
+    from telepathy_e2e.service.contact_info import ContactInfo
     from telepathy_e2e.service.contact_list import ContactList
     from telepathy_e2e.service.pep import Pep
     from telepathy_e2e.service.presence import PresenceFeature
@@ -53,6 +56,9 @@ class Account(Owner, Protocol):
     groups: ContactGroups
     blocking: ContactBlocking
     aliases: Aliases
+    contact_info: ContactInfo
+    avatars: Avatars
+    client_types: ClientTypes
     text: TextChannels
 
     @property

@@ -24,6 +24,7 @@ from telepathy_e2e.jingle.stanzas import Content
 from telepathy_e2e.net.listener import Listener
 from telepathy_e2e.service import names, requests
 from telepathy_e2e.service.aliases import Aliases
+from telepathy_e2e.service.avatars import Avatars
 from telepathy_e2e.service.capabilities import (
     ChannelClass,
     HandlerCapabilities,
@@ -32,8 +33,10 @@ from telepathy_e2e.service.capabilities import (
     own_classes,
 )
 from telepathy_e2e.service.channel import Channel
+from telepathy_e2e.service.client_types import ClientTypes
 from telepathy_e2e.service.contact_blocking import ContactBlocking
 from telepathy_e2e.service.contact_groups import ContactGroups
+from telepathy_e2e.service.contact_info import ContactInfo
 from telepathy_e2e.service.contact_list import ContactList
 from telepathy_e2e.service.events import (
     ChannelOpened,
@@ -179,11 +182,18 @@ class Connection:
         self.groups = ContactGroups(self)
         self.blocking = ContactBlocking(self)
         self.aliases = Aliases(self)
+        self.contact_info = ContactInfo(self)
+        self.aliases.publish_nickname = self.contact_info.publish_nickname
+        self.avatars = Avatars(self)
+        self.client_types = ClientTypes(self)
         self.text = TextChannels(self)
         self.features: tuple[Feature, ...] = (
             self.files,
             self.presences,
             self.pep,
+            self.contact_info,
+            self.avatars,
+            self.client_types,
             self.aliases,  # hears of the name in a request before the contact list takes it
             self.contact_list,
             self.groups,
@@ -326,8 +336,10 @@ class Connection:
             elif link.peer in online:
                 link.seen_online = True
         self.presences.changed(bare_jid)
+        self.client_types.changed(bare_jid)
 
     def capabilities_changed(self, bare_jid: str) -> None:
+        self.client_types.changed(bare_jid)
         # As with presence: strangers cost no handle.
         if self._in_roster(bare_jid) or self.handles.find(bare_jid) is not None:
             self.events.emit(ContactCapabilitiesChanged((self.handles.of_jid(bare_jid),)))

@@ -241,6 +241,8 @@ class Prosody:
         here = self.directory
         modules = ["disco", "groups", "pep", "ping", "presence", "roster", "saslauth", "smacks"]
         modules += ["csi_simple", "register"]
+        # One of the two that Debian has: it keeps vCards as they are, or as personal events.
+        modules += ["vcard"] * ("vcard_legacy" not in self.modules)
         modules += ["tls"] * self.encryption + list(self.modules)
         lines = [
             f"run_as_root = {'true' if os.getuid() == 0 else 'false'}",

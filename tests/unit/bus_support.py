@@ -369,6 +369,83 @@ class FakeAliases:
         self.names.update(aliases)
 
 
+class FakeAvatars:
+    """Follows ``service.avatars.Avatars``."""
+
+    supported_avatar_mime_types = ("image/png",)
+    minimum_avatar_width, minimum_avatar_height = 1, 2
+    recommended_avatar_width, recommended_avatar_height = 3, 4
+    maximum_avatar_width, maximum_avatar_height = 5, 6
+    maximum_avatar_bytes = 7
+
+    def __init__(self) -> None:
+        self.tokens: dict[int, str] = {}
+        self.requested: list[int] = []
+
+    def of(self, handle: int) -> str | None:
+        return self.tokens.get(handle)
+
+    async def known_tokens(self, handles: Sequence[int]) -> dict[int, str]:
+        return {each: self.tokens[each] for each in handles if each in self.tokens}
+
+    async def request(self, handle: int) -> tuple[bytes, str]:
+        return b"picture", "image/png"
+
+    def request_all(self, handles: Sequence[int]) -> None:
+        self.requested += handles
+
+    async def set(self, data: bytes, mime_type: str) -> str:
+        if mime_type != "image/png":
+            raise InvalidArgument("PNG")
+        self.tokens[1] = data.hex()
+        return data.hex()
+
+    async def clear(self) -> None:
+        self.tokens[1] = ""
+
+
+class FakeContactInfo:
+    """Follows ``service.contact_info.ContactInfo``."""
+
+    supported_fields = (("tel", ("type=home",), 1, 4),)
+    flags = 1
+
+    def __init__(self) -> None:
+        self.fields: dict[int, Any] = {}
+        self.refreshed: list[int] = []
+
+    def of(self, handle: int) -> Any:
+        return self.fields.get(handle)
+
+    def of_all(self, handles: Sequence[int]) -> dict[int, Any]:
+        return {each: self.fields[each] for each in handles if each in self.fields}
+
+    def refresh(self, handles: Sequence[int]) -> None:
+        self.refreshed += handles
+
+    async def request(self, handle: int) -> Any:
+        return self.fields[handle]
+
+    async def set(self, fields: Sequence[Any]) -> None:
+        self.fields[1] = tuple((name, tuple(more), tuple(values)) for name, more, values in fields)
+
+
+class FakeClientTypes:
+    """Follows ``service.client_types.ClientTypes``."""
+
+    def __init__(self) -> None:
+        self.types: dict[int, tuple[str, ...]] = {}
+
+    def of(self, handle: int) -> tuple[str, ...] | None:
+        return self.types.get(handle)
+
+    def of_all(self, handles: Sequence[int]) -> dict[int, tuple[str, ...]]:
+        return {each: self.types[each] for each in handles if each in self.types}
+
+    async def request(self, handle: int) -> tuple[str, ...]:
+        return self.types.get(handle, ())
+
+
 class FakeConnection:
     """Follows ``service.connection.Connection``."""
 
@@ -388,6 +465,9 @@ class FakeConnection:
         self.groups: Any = FakeGroups()
         self.blocking: Any = FakeBlocking()
         self.aliases: Any = FakeAliases(self.handles)
+        self.avatars: Any = FakeAvatars()
+        self.contact_info: Any = FakeContactInfo()
+        self.client_types: Any = FakeClientTypes()
         self.power_saving_active = False
         self.failure: TelepathyError | None = None
         self._count = 0

@@ -11,7 +11,7 @@ from dbus_fast import MessageType, Variant
 from telepathy_e2e.bus.identifiers import MANAGER_NAME, MANAGER_PATH
 from telepathy_e2e.bus.parameters import PARAMETERS
 from telepathy_e2e.bus.protocol import PATH as PROTOCOL_PATH
-from telepathy_e2e.bus.protocol import PRESENCE, PROTOCOL, STATUSES
+from telepathy_e2e.bus.protocol import PROTOCOL, STATUSES
 from telepathy_e2e.bus.wire import Bus
 from telepathy_e2e.errors import NetworkError
 from telepathy_e2e.service.presence import STATUSES as SERVICE_STATUSES
@@ -151,7 +151,7 @@ async def test_protocols_shows_all_that_the_protocol_object_shows(served: Served
     )
     assert shown["Interfaces"].value == []
     qualified: dict[str, Any] = {}
-    for interface in (PROTOCOL, PRESENCE):
+    for interface in (PROTOCOL, *(await served.get_properties(PROTOCOL))["Interfaces"].value):
         for name, value in (await served.get_properties(interface)).items():
             qualified[f"{interface}.{name}"] = value
     assert shown["Protocols"].value == {"jabber": qualified}

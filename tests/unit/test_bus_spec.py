@@ -19,7 +19,12 @@ from telepathy_e2e.bus.connections.requests import RequestsInterface
 from telepathy_e2e.bus.connections.table import PARTS
 from telepathy_e2e.bus.debug import DebugInterface
 from telepathy_e2e.bus.manager import Manager
-from telepathy_e2e.bus.protocol import ProtocolInterface, ProtocolPresence
+from telepathy_e2e.bus.protocol import (
+    ProtocolAddressing,
+    ProtocolAvatars,
+    ProtocolInterface,
+    ProtocolPresence,
+)
 from telepathy_e2e.errors import TelepathyError
 
 ROOT = Path(__file__).parents[2]
@@ -42,6 +47,8 @@ EXPORTED: dict[str, type[members.Interface]] = {
             DebugInterface,
             ProtocolInterface,
             ProtocolPresence,
+            ProtocolAvatars,
+            ProtocolAddressing,
             ConnectionInterface,
             RequestsInterface,
             ContactsInterface,
@@ -52,11 +59,13 @@ EXPORTED: dict[str, type[members.Interface]] = {
 
 # Deprecated by the specification and used by clients all the same (the clients were tried).
 STILL_NEEDED = {
+    "GetAvatarRequirements",
     "GetChannelType",
     "GetHandle",
     "GetInterfaces",
     "GetSelfHandle",
     "NewChannel",
+    "RequestAvatar",
     "SelfHandleChanged",
     # "Connection managers MUST still emit this signal."
     "ContactsChanged",

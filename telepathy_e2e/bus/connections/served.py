@@ -11,8 +11,11 @@ from telepathy_e2e.service.events import ConnectionEvent, Emitter
 
 if TYPE_CHECKING:
     from telepathy_e2e.service.aliases import Aliases
+    from telepathy_e2e.service.avatars import Avatars
+    from telepathy_e2e.service.client_types import ClientTypes
     from telepathy_e2e.service.contact_blocking import ContactBlocking
     from telepathy_e2e.service.contact_groups import ContactGroups
+    from telepathy_e2e.service.contact_info import ContactInfo
     from telepathy_e2e.service.contact_list import ContactList
     from telepathy_e2e.service.presence import PresenceFeature
 
@@ -53,6 +56,15 @@ class Connection(Protocol):
 
     @property
     def aliases(self) -> Aliases: ...
+
+    @property
+    def avatars(self) -> Avatars: ...
+
+    @property
+    def contact_info(self) -> ContactInfo: ...
+
+    @property
+    def client_types(self) -> ClientTypes: ...
 
     @property
     def handles(self) -> Handles: ...
