@@ -69,7 +69,9 @@ def parse(parts: Sequence[Mapping[str, object]]) -> Outgoing:
     supersedes = header.get("supersedes", "")
     if not isinstance(supersedes, str) or len(supersedes) > MAX_TOKEN:
         raise InvalidArgument("supersedes is the token of a message")
-    text = _UNSENDABLE.sub("", _text(parts[1:]))
+    # Servers turn each line end into one character; MessageSent shows what others will see.
+    text = _text(parts[1:]).replace("\r\n", "\n").replace("\r", "\n")
+    text = _UNSENDABLE.sub("", text)
     if not text:
         raise InvalidArgument("There is no text in this message that can be sent")
     if len(text) > MAX_SENT_BYTES or _wire_bytes(text) > MAX_SENT_BYTES:
@@ -98,7 +100,7 @@ def _text(parts: Sequence[Mapping[str, object]]) -> str:
 
 
 def _wire_bytes(text: str) -> int:
-    escaped = text.replace("&", "&amp;").replace("<", "&lt;").replace("\r", "&#13;")
+    escaped = text.replace("&", "&amp;").replace("<", "&lt;")
     return len(escaped.replace(">", "&gt;").encode())
 
 

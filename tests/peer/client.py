@@ -39,6 +39,7 @@ BASE = (
 PROTECTED = (*BASE, stanzas.XTLS, stanzas.VERIFICATION)
 
 IQ = f"{{{CLIENT}}}iq"
+MESSAGE = f"{{{CLIENT}}}message"
 IDENTITY = caps.Identity("client", "pc", "", "peer")
 
 
@@ -60,7 +61,8 @@ class Peer:
     Attributes:
         jid: full.
         features: what it says it can do.
-        received: every stanza that came, in order.
+        received: every iq that came, in order.
+        messages: every message, likewise.
         answers: asked for each set stanza before the honest answer: None for that one, False for
             no answer at all, or the (stanza condition, Jingle condition) of an error.
         in_band: (full JID, stream id) to whoever takes the in-band stanzas of that stream.
@@ -70,6 +72,7 @@ class Peer:
         self.jid = jid
         self.features = frozenset(features)
         self.received: list[Element] = []
+        self.messages: list[Element] = []
         self.answers: Callable[[Element], tuple[str, str] | bool | None] = lambda _: None
         self.in_band: dict[tuple[str, str], Callable[[Element], tuple[str, str] | None]] = {}
         self.sessions: dict[tuple[str, str], Session] = {}
@@ -102,6 +105,7 @@ class Peer:
         client.ca_certs = Path(server.ca_file)
         client.add_event_handler("session_start", lambda _: self._ready.set())
         client.register_handler(Callback("iq", MatchXPath(IQ), self._received))
+        client.register_handler(Callback("message", MatchXPath(MESSAGE), self._message))
         client.connect(server.host, server.port)
         async with asyncio.timeout(WAIT):
             await self._ready.wait()
@@ -138,6 +142,10 @@ class Peer:
         """The same, and wait for the answer."""
         async with asyncio.timeout(WAIT):
             return await self.post(to, payload, type=type)
+
+    def _message(self, stanza: Any) -> None:
+        self.messages.append(copy.deepcopy(stanza.xml))
+        self._news.set()
 
     def _received(self, stanza: Any) -> None:
         iq: Element = copy.deepcopy(stanza.xml)

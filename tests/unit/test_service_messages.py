@@ -157,7 +157,7 @@ def test_of_alternatives_the_plain_one_is_sent() -> None:
 
 
 def test_what_xml_cannot_carry_is_left_out() -> None:
-    assert outgoing.parse([{}, text("a\x00\x07\x1bb\ufffe\tc\r\n")]).text == "ab\tc\r\n"
+    assert outgoing.parse([{}, text("a\x00\x07\x1bb\ufffe\tc\r\nd\re")]).text == "ab\tc\nd\ne"
 
 
 @pytest.mark.parametrize(
