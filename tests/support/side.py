@@ -158,6 +158,7 @@ class Side:
     def _environment(self) -> dict[str, str]:
         return {
             "TELEPATHY_E2E_DEBUG": "all",
+            "MALLOC_ARENA_MAX": "1",  # as in the activation file
             **os.environ,
             "DBUS_SESSION_BUS_ADDRESS": self.address,
             "XDG_DATA_HOME": str(self.directory / "data"),

@@ -38,5 +38,5 @@ def test_the_activation_file_names_the_manager() -> None:
     assert text.splitlines() == [
         "[D-BUS Service]",
         "Name=org.freedesktop.Telepathy.ConnectionManager.e2e",
-        "Exec=@EXEC@",
+        "Exec=/usr/bin/env MALLOC_ARENA_MAX=1 @EXEC@",
     ]
