@@ -57,8 +57,10 @@ def from_uri(uri: str) -> str:
     if rest.startswith("//"):  # the account to use, and then whom to talk to (section 2.3)
         rest = rest[2:].partition("/")[2]
     path = rest.partition("#")[0].partition("?")[0]
-    # Before it is unescaped: an escaped slash is no beginning of a resource, and refused below.
-    return _contact(_unescaped(path.partition("/")[0]))
+    address = _unescaped(path.partition("/")[0])
+    if "/" in address:  # an escaped one begins no resource, and addresses have no other
+        raise InvalidArgument("This is not an xmpp: URI")
+    return _contact(address)
 
 
 def _contact(address: str) -> str:
@@ -74,10 +76,10 @@ def _contact(address: str) -> str:
 
 
 def _unescaped(text: str) -> str:
-    data = _ESCAPED.sub(lambda match: bytes([int(match[1], 16)]), text.encode("utf-8", "replace"))
     try:
-        return data.decode("utf-8")
-    except UnicodeDecodeError:
+        data = _ESCAPED.sub(lambda match: bytes([int(match[1], 16)]), text.encode())
+        return data.decode()
+    except UnicodeError:
         raise InvalidArgument("This is not an xmpp: URI") from None
 
 
