@@ -122,7 +122,12 @@ class Link(RuleBasedStateMachine):
 
     @rule(who=SIDES, data=st.data())
     def accept(self, who: int, data: st.DataObject) -> None:
-        self.move(who, data, lambda session: session.accept(content()))
+        """Over the transport that is agreed on by then."""
+
+        def answer(session: Session) -> Jingle:
+            return session.accept(content(transport=session._transport_tag[1:].partition("}")[0]))
+
+        self.move(who, data, answer)
 
     @rule(who=SIDES, data=st.data(), condition=st.sampled_from(sorted(CONDITIONS)))
     def terminate(self, who: int, data: st.DataObject, condition: str) -> None:
