@@ -330,6 +330,7 @@ class Client:
             except TimeoutError:
                 if self._stream is not None:
                     self._stream.fail(why)
+                    _drop(self._stream.ready)
             except ConnectionRefused:
                 # Nobody listens there: the server is down, and our session with it.
                 refused += 1
