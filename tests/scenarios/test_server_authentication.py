@@ -216,6 +216,9 @@ async def test_a_client_may_drive_plain_on_a_safe_connection(alice: Side, prosod
     await status(alice, path, SERVER_SUCCEEDED)
     await alice.cm(path, SASL, "AcceptSASL")
     await connected(alice)
+    sent = base64.b64encode(b"\0alice\0" + PASSWORD.encode()).decode()
+    assert sent not in alice.log
+    assert PASSWORD not in alice.log
 
 
 async def test_a_client_may_drive_scram_and_check_the_server(alice: Side, prosody: Prosody) -> None:

@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from dbus_fast import Variant
 
 from tests.scenarios.test_server_authentication import (
+    ALIASING,
     AUTHENTICATION,
     BY_PASSWORD,
     ERROR,
@@ -27,6 +28,7 @@ from tests.scenarios.test_server_authentication import (
 from tests.support.pair import parameters
 from tests.support.prosody import PASSWORD, Certificate, Prosody
 from tests.support.side import CHANNEL, CONNECTION, TP, DBusFailure, Side
+from tests.support.wire import wire_to
 
 TLS = CHANNEL + ".Type.ServerTLSConnection"
 CERTIFICATE = TP + "Authentication.TLSCertificate"
@@ -169,6 +171,21 @@ async def test_a_server_that_hangs_up_meanwhile_is_called_again(alice: Side) -> 
         server.restart()
         await alice.cm(shown[TLS + ".ServerCertificate"], CERTIFICATE, "Accept")
         await connected(alice)
+
+
+async def test_a_session_is_taken_up_again_without_another_question(alice: Side) -> None:
+    with server_with(Certificate.SELF_SIGNED) as server:
+        async with wire_to(server.port) as wire:
+            _, shown = await asked(alice, server, port=Variant("q", wire.port))
+            await alice.cm(shown[TLS + ".ServerCertificate"], CERTIFICATE, "Accept")
+            await connected(alice)
+            handle = await alice.get(alice.connection, CONNECTION, "SelfHandle")
+            name = (alice.connection, ALIASING, "SetAliases", "a{us}", {handle: "Alice"})
+            await alice.cm(*name)
+            wire.cut()
+            await alice.cm(*name)
+            assert len(told(alice, "NewChannels")) == 1
+            assert told(alice, "StatusChanged")[-1] == (0, 1)
 
 
 async def test_an_answer_holds_for_one_connection_only(alice: Side) -> None:
