@@ -10,7 +10,9 @@ from typing import Any
 import gi
 
 gi.require_version("TelepathyGLib", "0.12")
-from gi.repository import Gio, GLib, GObject, TelepathyGLib  # noqa: E402
+# The other programs take it from here: only now has its version been said.
+from gi.repository import Gio, GLib, GObject  # noqa: E402
+from gi.repository import TelepathyGLib as TelepathyGLib  # noqa: E402
 
 from tests.clients.words import give_up, say  # noqa: E402
 
@@ -20,6 +22,9 @@ FILE_TRANSFER = CHANNEL + ".Type.FileTransfer"
 REQUESTS = TP + "Connection.Interface.Requests"
 PROPERTIES = "org.freedesktop.DBus.Properties"
 
+# Kept: GIO closes its connection, and forgets who listens, when nobody refers to it.
+BUS = Gio.bus_get_sync(Gio.BusType.SESSION, None)
+
 
 def name_of(path: str) -> str:
     """A connection's bus name."""
@@ -28,17 +33,21 @@ def name_of(path: str) -> str:
 
 def call(path: str, target: str, interface: str, member: str, arguments: Any, reply: str) -> Any:
     """Call an object of the connection at ``path``; the reply, as a GLib.Variant."""
-    bus = Gio.bus_get_sync(Gio.BusType.SESSION, None)
     kind = GLib.VariantType(reply)
     flags = Gio.DBusCallFlags.NONE
-    return bus.call_sync(name_of(path), target, interface, member, arguments, kind, flags, -1, None)
+    return BUS.call_sync(name_of(path), target, interface, member, arguments, kind, flags, -1, None)
 
 
 def subscribe(path: str, target: str, member: str, heard: Callable[[Any], None]) -> None:
-    """Hear a signal of an object of the connection at ``path``."""
-    bus = Gio.bus_get_sync(Gio.BusType.SESSION, None)
-    bus.signal_subscribe(
-        name_of(path),
+    """Hear a signal of an object of the connection at ``path``, from now on."""
+    asked = GLib.Variant("(s)", (name_of(path),))
+    kind = GLib.VariantType("(s)")
+    daemon = ("org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus")
+    flags = Gio.DBusCallFlags.NONE
+    # GIO drops what a well-known name says before it has asked whose that is.
+    owner = BUS.call_sync(*daemon, "GetNameOwner", asked, kind, flags, -1, None).unpack()[0]
+    BUS.signal_subscribe(
+        owner,
         None,
         member,
         target,

@@ -42,15 +42,18 @@ class Program:
     async def event(self, event: str, **what: Any) -> dict[str, Any]:
         """The first line so far, or to come, with this event and these values."""
         wanted = {"event": event, **what}
-        async with asyncio.timeout(WAIT):
-            while True:
-                for each in self.said:
-                    if wanted.items() <= each.items():
-                        return each
-                if self._reading.done():
-                    raise AssertionError(f"it ended without {wanted}: {self.said}")
-                self._news.clear()
-                await self._news.wait()
+        try:
+            async with asyncio.timeout(WAIT):
+                while True:
+                    for each in self.said:
+                        if wanted.items() <= each.items():
+                            return each
+                    if self._reading.done():
+                        raise AssertionError(f"it ended without {wanted}: {self.said}")
+                    self._news.clear()
+                    await self._news.wait()
+        except TimeoutError:
+            raise AssertionError(f"waited in vain for {wanted}: {self.said}") from None
 
     def events(self, event: str) -> list[dict[str, Any]]:
         """All lines so far with this event."""
