@@ -88,6 +88,16 @@ class Avatars(Feature):
         account.pep.on(avatar.METADATA, self._published, self._is_current)
         account.contact_info.on_own_card = self.own.card_came
 
+    @property
+    def fetching(self) -> bool:
+        """Whether somebody waits for pictures."""
+        return self._fetchers > 0
+
+    @property
+    def known_to_us(self) -> int:
+        """Of how many people something is known."""
+        return len(self._tokens.known())
+
     # -- hashes -----------------------------------------------------------------------------
 
     def of(self, handle: int) -> str | None:
@@ -167,10 +177,13 @@ class Avatars(Feature):
         """Told a little later, once for what came meanwhile: a flood of changes is one signal."""
         self._news[jid] = None
         if self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(GATHER_SECONDS, self._flush)
+            self._timer = asyncio.get_running_loop().call_later(GATHER_SECONDS, self.flush)
 
-    def _flush(self) -> None:
-        self._timer = None
+    def flush(self) -> None:
+        """Tell what was gathered, now."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         news, self._news = self._news, {}
         if self._account.status == 0:
             self._account.tasks.start("avatars", self._tell(news))

@@ -227,9 +227,10 @@ class Tokens:
     def get(self, jid: str) -> bytes | None:
         """None: not known."""
         events, card = self._by["events"].get(jid), self._by["card"].get(jid)
-        if jid in self._card_is_newer:
-            return card or events or card
-        return events or card if events is not None else card
+        first, second = (card, events) if jid in self._card_is_newer else (events, card)
+        if first is None or second is None:
+            return second if first is None else first
+        return first or second
 
     def of(self, jid: str, source: Source) -> bytes | None:
         """What one source says; None: nothing."""
