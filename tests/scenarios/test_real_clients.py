@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import hashlib
+import itertools
+import os
 import secrets
+import shutil
+import subprocess
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_asyncio
 from dbus_fast import Variant
 
+from tests.support.bus import RawClient
 from tests.support.mission_control import Desktop, mission_control
 from tests.support.mission_control import available as dispatcher_available
 from tests.support.pair import Pair, parameters
@@ -19,12 +27,22 @@ from tests.support.programs import Program, lacks, program
 from tests.support.prosody import Prosody
 from tests.support.side import (
     CERTIFICATE_REQUEST,
+    CHANNEL,
+    CM_PATH,
+    CONNECTION,
     E2E,
     FILE_TRANSFER,
+    PROPERTIES,
+    REQUESTS,
     SECURABLE,
+    TP,
     VERIFICATION,
     Side,
 )
+
+ROOT = Path(__file__).parents[2]
+SHARED = ROOT.parent / "shared"
+CHECKER = SHARED / "tools" / "spec_check.py"
 
 # A transfer that never ends is found out before the watchdog of the whole run does.
 pytestmark = pytest.mark.timeout(60)
@@ -250,3 +268,197 @@ async def test_scripts_with_dbus_python_move_a_file(pair: Pair, tmp_path: Path, 
     for each in (sender, receiver):
         assert [told["state"] for told in each.events("state")] == [2, 3, 4]
         assert not each.events("noise"), each.said
+
+
+# -- tools that look at everything --------------------------------------------------------------
+
+
+@pytest_asyncio.fixture
+async def everything(prosody: Prosody) -> AsyncIterator[tuple[Pair, set[str]]]:
+    """Alice's bus has a channel of every kind at once; the paths of all that are there."""
+    handles = (FILE_TRANSFER, VERIFICATION)
+    ask = {"e2e_ask_certificate": Variant("b", True)}
+    pair = await Pair.start(prosody, alice=ask, alice_handles=handles, bob_handles=handles)
+    alice, bob = pair.alice, pair.bob
+    try:
+        data = b"for Bob" * 1000
+        first = await alice.offer_file(prosody.jid("bob"), "notes.txt", len(data))
+        asked, _ = await alice.new_channel(CERTIFICATE_REQUEST)
+        await alice.cm(asked, CERTIFICATE_REQUEST, "UseOwn")
+        theirs, _ = await bob.new_channel(FILE_TRANSFER)
+        moving = asyncio.gather(bob.accept(theirs), alice.provide(first, data))
+        hers, shown = await alice.new_channel(VERIFICATION)
+        second = await alice.offer_file(prosody.jid("bob"), "more.txt", len(data))
+        open_request, _ = await alice.new_channel(CERTIFICATE_REQUEST, skip=1)
+        certificate = shown[VERIFICATION + ".PeerCertificate"]
+        yield pair, {CM_PATH, alice.connection, first, hers, certificate, second, open_request}
+        # A question that is closed because its handler left is a no.
+        await alice.cm(hers, CHANNEL, "Close")
+        await moving
+    finally:
+        await pair.stop()
+
+
+async def _output(*command: str) -> str:
+    process = await asyncio.create_subprocess_exec(
+        *command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+    output, _ = await process.communicate()
+    assert process.returncode == 0, output.decode()
+    return output.decode()
+
+
+@pytest.mark.skipif(shutil.which("busctl") is None, reason="busctl is not installed")
+async def test_busctl_finds_and_understands_every_object(
+    everything: tuple[Pair, set[str]],
+) -> None:
+    """It refuses objects that list a member twice, or leave properties out that they have."""
+    pair, paths = everything
+    alice = pair.alice
+    busctl = ("busctl", f"--address={alice.address}")
+    listed = set((await _output(*busctl, "--list", "tree", alice.bus_name)).split())
+    assert paths <= listed
+    nodes = {path for path in listed if "telepathy" in path.lower()}
+    described = {path: await _output(*busctl, "introspect", alice.bus_name, path) for path in nodes}
+    for path in paths:
+        assert " property " in described[path], path
+
+
+@pytest.mark.skipif(not CHECKER.is_file(), reason="no checker here")
+async def test_the_specifications_checker_likes_all_channels_at_once(
+    everything: tuple[Pair, set[str]],
+) -> None:
+    pair, _ = everything
+    output = await _output(
+        *("/usr/bin/python3", str(CHECKER), str(SHARED / "reference" / "telepathy-spec")),
+        *("--cm", "e2e", "--extra-spec", str(ROOT / "spec"), "--bus", pair.alice.address),
+        *("--manager-file", str(ROOT / "data" / "dbus-services" / "e2e.manager")),
+        *("--strict", "--verbose"),
+    )
+    assert " 0 failed" in output
+    kinds = ("FileTransfer", "PeerVerification1", "CertificateRequest1")
+    for what in (*(f"Channel/{kind}" for kind in kinds), "TLSCertificate"):
+        assert f"PASS {what}" in output
+
+
+# -- a client that does everything wrong --------------------------------------------------------
+
+CALLS = 5_000
+AT_ONCE = 100
+BIG = 30_000_000
+
+OK = ""
+UNKNOWN = "org.freedesktop.DBus.Error.Unknown"
+INVALID_ARGS = "org.freedesktop.DBus.Error.InvalidArgs"
+
+
+def _calls(pair: Pair, mine: str, theirs: str) -> list[tuple[str, tuple[Any, ...]]]:
+    """What each call ends in, and the call: path, interface, member, signature, arguments."""
+    connection = pair.alice.connection
+    bob = Variant("s", pair.server.jid("bob"))
+    to_contacts = {CHANNEL + ".TargetHandleType": Variant("u", 1)}
+    file = {CHANNEL + ".ChannelType": Variant("s", FILE_TRANSFER), **to_contacts}
+    stranger = {**file, CHANNEL + ".TargetHandle": Variant("u", 999_999)}
+    tea = {CHANNEL + ".ChannelType": Variant("s", "org.example.Tea"), **to_contacts}
+    sized_by_words = {
+        **file,
+        CHANNEL + ".TargetID": bob,
+        FILE_TRANSFER + ".Filename": Variant("s", "x"),
+        FILE_TRANSFER + ".ContentType": Variant("s", "text/plain"),
+        FILE_TRANSFER + ".Size": Variant("s", "big"),
+    }
+    error = TP + "Error."
+    unix = (0, 0, Variant("u", 0))
+    attributes = (CONNECTION + ".Interface.Contacts", "GetContactAttributes", "auasb")
+    return [
+        (OK, (mine, PROPERTIES, "Get", "ss", FILE_TRANSFER, "TransferredBytes")),
+        (OK, (mine, PROPERTIES, "Get", "ss", E2E, "Protocol")),
+        (OK, (mine, PROPERTIES, "GetAll", "s", CHANNEL)),
+        (OK, (mine, PROPERTIES, "GetAll", "s", FILE_TRANSFER)),
+        (OK, (connection, PROPERTIES, "GetAll", "s", CONNECTION)),
+        (OK, (connection, PROPERTIES, "GetAll", "s", REQUESTS)),
+        (OK, (mine, CHANNEL, "GetInterfaces", "")),
+        (OK, (connection, *attributes, [999_999], [], False)),
+        # In the wrong state, or the wrong way round.
+        (error + "NotAvailable", (mine, FILE_TRANSFER, "ProvideFile", "uuv", *unix)),
+        (error + "NotAvailable", (mine, FILE_TRANSFER, "AcceptFile", "uuvt", *unix, 0)),
+        # Wrong types.
+        (INVALID_ARGS, (mine, FILE_TRANSFER, "ProvideFile", "s", "please")),
+        (INVALID_ARGS, (mine, PROPERTIES, "Get", "s", FILE_TRANSFER)),
+        (INVALID_ARGS, (connection, REQUESTS, "CreateChannel", "as", ["x"])),
+        (
+            error + "InvalidArgument",
+            (connection, REQUESTS, "CreateChannel", "a{sv}", sized_by_words),
+        ),
+        # What does not exist.
+        (
+            error + "InvalidHandle",
+            (connection, CONNECTION, "InspectHandles", "uau", 1, [999_999]),
+        ),
+        (error + "InvalidHandle", (connection, REQUESTS, "CreateChannel", "a{sv}", stranger)),
+        (error + "NotImplemented", (connection, REQUESTS, "CreateChannel", "a{sv}", tea)),
+        (UNKNOWN + "Property", (mine, PROPERTIES, "Get", "ss", FILE_TRANSFER, "Smell")),
+        (UNKNOWN + "Interface", (mine, PROPERTIES, "GetAll", "s", VERIFICATION)),
+        (UNKNOWN + "Interface", (mine, VERIFICATION, "StartSAS", "")),
+        (UNKNOWN + "Method", (mine, CHANNEL, "Explode", "")),
+        (UNKNOWN + "Object", (theirs, CHANNEL, "Close", "")),
+        (UNKNOWN + "Object", (theirs, PROPERTIES, "GetAll", "s", CHANNEL)),
+    ]
+
+
+def _files(side: Side) -> list[str]:
+    """What the daemon has open."""
+    assert side.daemon is not None
+    found = []
+    for each in Path(f"/proc/{side.daemon.pid}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            found.append(str(each.readlink()).split(":")[0])
+    return sorted(found)
+
+
+async def _close(side: Side, path: str) -> None:
+    await side.cm(path, CHANNEL, "Close")
+    await side.signal(lambda s: s.path == path and s.member == "Closed")
+
+
+async def test_thousands_of_calls_during_a_transfer_are_answered_rightly(pair: Pair) -> None:
+    alice, bob = pair.alice, pair.bob
+
+    # What the first transfer opens for good is no leak.
+    mine, theirs = await pair.offer(b"first")
+    await asyncio.gather(bob.accept(theirs), alice.provide(mine, b"first"))
+    await asyncio.gather(alice.state(mine, 4), bob.state(theirs, 4))
+    await asyncio.gather(_close(alice, mine), _close(bob, theirs))
+    before = [_files(side) for side in (alice, bob)]
+
+    data = secrets.token_bytes(BIG)
+    mine, theirs = await pair.offer(data)
+    address = await alice.cm(mine, FILE_TRANSFER, "ProvideFile", "uuv", 0, 0, Variant("u", 0))
+    receiving = asyncio.ensure_future(bob.accept(theirs))
+    await alice.state(mine, 3)
+    reader, writer = await asyncio.open_unix_connection(os.fsdecode(address))
+    calls = itertools.cycle(_calls(pair, mine, theirs))
+    other = await RawClient.connect(alice.address, listen=False)
+    part = BIG * AT_ONCE // CALLS
+    for start in range(0, BIG, part):
+        batch = list(itertools.islice(calls, AT_ONCE))
+        answers = asyncio.gather(*(other.call(alice.bus_name, *call) for _, call in batch))
+        writer.write(data[start : start + part])
+        await writer.drain()
+        for (expected, call), reply in zip(batch, await answers, strict=True):
+            assert (reply.error_name or OK) == expected, (call, reply.body)
+    assert len(other.log) >= CALLS
+    await other.close()
+    assert [s for s in alice.signals if s.path == mine and s.member == "Closed"] == []
+    writer.write_eof()
+    await reader.read()
+    writer.close()
+    assert hashlib.sha256(await receiving).digest() == hashlib.sha256(data).digest()
+    assert await alice.state(mine, 4, 5) == (4, 0)
+    assert await bob.state(theirs, 4, 5) == (4, 0)
+    await asyncio.gather(_close(alice, mine), _close(bob, theirs))
+    for side in (alice, bob):
+        assert side.daemon is not None
+        assert side.daemon.poll() is None
+        assert "Traceback" not in side.log
+    assert [_files(side) for side in (alice, bob)] == before
