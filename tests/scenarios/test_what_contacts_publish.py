@@ -405,3 +405,143 @@ async def test_before_connecting_everything_says_so(prosody: Prosody) -> None:
         assert (await side.get_all(side.connection, AVATARS))["MaximumAvatarWidth"] == 96
     finally:
         await side.stop()
+
+
+# -- what must not work ---------------------------------------------------------------------
+
+
+def event_of(sender_node: str, name: str) -> Element:
+    """A message that looks like an event about a picture."""
+    event = Element("{http://jabber.org/protocol/pubsub#event}event")
+    space = "{http://jabber.org/protocol/pubsub#event}"
+    items = SubElement(event, space + "items", node=sender_node)
+    metadata = SubElement(
+        SubElement(items, space + "item", id=name), "{urn:xmpp:avatar:metadata}metadata"
+    )
+    SubElement(
+        metadata,
+        "{urn:xmpp:avatar:metadata}info",
+        {"id": name, "bytes": "1", "type": "image/png"},
+    )
+    return event
+
+
+async def test_a_program_cannot_pose_as_its_account(pair: Pair, carol: Peer) -> None:
+    """Events come from accounts; whoever can send messages can send what looks like one."""
+    alice = pair.alice
+    theirs = await handle_of(alice, pair.server.jid("carol"))
+    forged = event_of("urn:xmpp:avatar:metadata", "f" * 40)
+    message = Element("{jabber:client}message", to=pair.server.jid("alice") + "/test")
+    message.append(forged)
+    carol.send(message)
+    data = picture(30)
+    await publish(carol, data)
+    await updated(alice, theirs, token(data))
+    assert "f" * 40 not in [s.body[1] for s in alice.signals if s.member == "AvatarUpdated"]
+
+
+async def test_cards_that_are_wrong_or_large_harm_nobody(pair: Pair, carol: Peer) -> None:
+    alice = pair.alice
+    bare = pair.server.jid("carol")
+    theirs = await handle_of(alice, bare)
+    nested = Element(VCARD + "vCard")
+    inner = nested
+    for _ in range(40):
+        inner = SubElement(inner, VCARD + "N")
+    many = Element(VCARD + "vCard")
+    for number in range(5_000):
+        SubElement(many, VCARD + "URL").text = str(number)
+    for card, expected in (
+        (nested, 0),
+        (many, 64),
+        (card_with(b"", text="A" * 200_000), 0),
+        (card_with(b"", text="%%%"), 0),
+    ):
+        assert (await carol.ask(bare, card)).get("type") == "result"
+        seen = len(alice.signals)
+        await alice.cm(alice.connection, INFO, "RefreshContactInfo", "au", [theirs])
+        if expected:
+            await alice.signal(
+                lambda s: s.member == "ContactInfoChanged" and len(s.body[1]) == expected  # noqa: B023
+            )
+        fields = await alice.cm(alice.connection, INFO, "RequestContactInfo", "u", theirs)
+        assert len(fields) in (expected, 64), alice.signals[seen:]
+    announce(carol, token(b"A"))
+    await updated(alice, theirs, token(b"A"))
+    assert await failing(alice, AVATARS, "RequestAvatar", "u", theirs) == "NotAvailable"
+    assert await alice.get(alice.connection, CONNECTION, "Status") == 0
+
+
+# -- a server that keeps vCards as personal events (XEP-0398) -------------------------------
+
+
+async def test_a_server_that_converts_keeps_both_kinds_the_same() -> None:
+    server = Prosody.start(modules=["vcard_legacy"])
+    try:
+        pair = await Pair.start(server)
+        try:
+            alice, bob = pair.alice, pair.bob
+            theirs = await handle_of(alice, server.jid("bob"))
+            me = await bob.get(bob.connection, CONNECTION, "SelfHandle")
+            data = picture(40)
+            await bob.cm(bob.connection, AVATARS, "SetAvatar", "ays", data, "image/png")
+            await updated(alice, theirs, token(data))
+            await retrieved(alice, theirs, data)
+            peer = await Peer.start(server, "carol", features=PROTECTED)
+            try:
+                answer = await peer.ask(server.jid("bob"), Element(VCARD + "vCard"), type="get")
+                photo = answer[0].findtext(f"{VCARD}PHOTO/{VCARD}BINVAL")
+                assert photo is not None
+                assert base64.b64decode(photo) == data
+            finally:
+                await peer.stop()
+            await bob.cm(bob.connection, INFO, "SetContactInfo", "a(sasas)", FIELDS[:3])
+            got = await alice.cm(alice.connection, INFO, "RequestContactInfo", "u", theirs)
+            assert got == SHOWN[:3]
+            assert await bob.cm(bob.connection, AVATARS, "RequestAvatar", "u", me) == [
+                data,
+                "image/png",
+            ]
+            await bob.cm(bob.connection, AVATARS, "ClearAvatar")
+            await updated(alice, theirs, "")
+        finally:
+            await pair.stop()
+    finally:
+        server.stop()
+
+
+# -- many -----------------------------------------------------------------------------------
+
+
+async def test_a_long_list_with_pictures_is_known_at_once_and_fetched_on_request() -> None:
+    """Every name is a person whose server tells of a picture in each presence."""
+    people = [f"p{number}" for number in range(12)]
+    server = Prosody.start(accounts=["alice", *people])
+    side = await Side.start("alice")
+    peers: list[Peer] = []
+    try:
+        for number, name in enumerate(people):
+            peer = await Peer.start(server, name, features=PROTECTED)
+            peers.append(peer)
+            await publish(peer, picture(100 + number))
+        await side.connect(parameters(server, server.jid("alice")), handles=())
+        handles = [await handle_of(side, server.jid(name)) for name in people]
+        for number, handle in enumerate(handles):
+            await updated(side, handle, token(picture(100 + number)))
+        assert not [s for s in side.signals if s.member == "AvatarRetrieved"]
+        await side.cm(side.connection, AVATARS, "RequestAvatars", "au", handles)
+        for number, handle in enumerate(handles):
+            data = picture(100 + number)
+            await side.signal(
+                lambda s: s.member == "AvatarRetrieved" and s.body[0] == handle  # noqa: B023
+            )
+            assert [
+                s.body[2]
+                for s in side.signals
+                if s.member == "AvatarRetrieved" and s.body[0] == handle
+            ] == [data]
+    finally:
+        for peer in peers:
+            await peer.stop()
+        await side.stop()
+        server.stop()
