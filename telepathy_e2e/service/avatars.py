@@ -40,6 +40,9 @@ log = logging.getLogger(__name__)
 
 # Pictures fetched at the same time: each is up to 700 KB on the stream, which carries all else.
 MAX_FETCHES: Final = 4
+# Bytes a second that go to the bus: a whole contact list from the disk must not pile up in the
+# socket, nor keep others waiting.
+BUS_RATE: Final = 50_000_000
 # Seconds for which changes are gathered. Whoever changes pictures faster is told of as often.
 GATHER_SECONDS: Final = 0.1
 
@@ -230,6 +233,7 @@ class Avatars(Feature):
                 self._account.events.emit(
                     AvatarRetrieved(handle, token.hex(), data, image.mime_type)
                 )
+                await asyncio.sleep(len(data) * MAX_FETCHES / BUS_RATE)
         finally:
             self._fetchers -= 1
 

@@ -37,6 +37,9 @@ CAN_SET: Final = 1
 
 # vCards kept: those somebody has looked at lately. The program that asked has its own copy.
 MAX_CARDS: Final = 128
+# Seconds after which somebody who wants to see a vCard now gets a new one: nobody tells us when one
+# changes.
+FRESH_SECONDS: Final = 300.0
 # Questions for vCards at the same time: servers answer them one by one, from disk.
 MAX_QUESTIONS: Final = 8
 # Contacts that RefreshContactInfo may have waiting: a whole contact list.
@@ -72,6 +75,7 @@ class ContactInfo(Feature):
     def __init__(self, account: Account) -> None:
         self._account = account
         self._cards: OrderedDict[str, tuple[Field, ...]] = OrderedDict()
+        self._stale_at: dict[str, float] = {}
         self._questions: dict[str, asyncio.Task[Element]] = {}
         self._turns = asyncio.Semaphore(MAX_QUESTIONS)
         self._refreshes: dict[str, None] = {}
@@ -164,8 +168,9 @@ class ContactInfo(Feature):
         if len(self._cards) > MAX_CARDS:
             for each in self._cards:
                 if each != self._account.self_id:
-                    del self._cards[each]
+                    del self._cards[each], self._stale_at[each]
                     break
+        self._stale_at[jid] = asyncio.get_running_loop().time() + FRESH_SECONDS
         if fields != before:
             handle = self._account.handles.find(jid)
             if handle is not None:
@@ -185,7 +190,7 @@ class ContactInfo(Feature):
         self._check_connected()
         jid = self._account.handles.inspect(handle)
         known = self._cards.get(jid)
-        if known is not None:
+        if known is not None and asyncio.get_running_loop().time() < self._stale_at[jid]:
             return known
         try:
             return vcard.read(await self.fetch(jid))

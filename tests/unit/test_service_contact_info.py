@@ -58,6 +58,18 @@ async def test_a_vcard_is_asked_for_once_and_kept(world: World) -> None:
     assert world.info.nickname(BOB) == "Bob"
 
 
+async def test_who_looks_again_much_later_gets_a_new_one(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.client.cards[BOB] = card(NAME)
+    monkeypatch.setattr("telepathy_e2e.service.contact_info.FRESH_SECONDS", -1.0)
+    await world.info.request(world.bob)
+    world.client.cards[BOB] = card()
+    assert world.info.of_all([world.bob]) == {world.bob: (NAME,)}
+    assert await world.info.request(world.bob) == ()
+    assert world.info.of_all([world.bob]) == {world.bob: ()}
+
+
 async def test_a_refresh_tells_of_changes_alone(world: World) -> None:
     world.client.cards[BOB] = card(NAME)
     for _ in range(2):
