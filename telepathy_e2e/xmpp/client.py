@@ -1,43 +1,32 @@
 """One XMPP account: the stream, questions and answers, contacts and what their programs can do.
 
-It decides nothing about people. slixmpp is imported by ``connect`` and not before.
+It decides nothing about people.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import random
 import secrets
-import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from itertools import chain, repeat
-from types import ModuleType
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import Literal, Protocol
 from xml.etree.ElementTree import Element, SubElement
 
 from telepathy_e2e.errors import (
-    ConnectionLost,
-    ConnectionRefused,
     Disconnected,
     E2EError,
     InvalidArgument,
-    NetworkError,
-    NotAvailable,
     PeerError,
     TelepathyError,
 )
 from telepathy_e2e.tasks import TaskOwner
 from telepathy_e2e.xmpp import caps, proxies
 from telepathy_e2e.xmpp.authenticator import Asking, Authenticator, PasswordOnly
-from telepathy_e2e.xmpp.binding import SessionGone
 from telepathy_e2e.xmpp.capabilities import Capabilities
 from telepathy_e2e.xmpp.contacts import ROSTER_SECONDS, ROSTER_VERSIONING, Contacts
-from telepathy_e2e.xmpp.iq import IQ_TIMEOUT, Handler, IqRequest, Iqs, IqTimeout, StanzaError
+from telepathy_e2e.xmpp.iq import IQ_TIMEOUT, Handler, IqRequest, IqTimeout, StanzaError
 from telepathy_e2e.xmpp.jid import bare, domain_of, normalise
-from telepathy_e2e.xmpp.management import StreamManagement
-from telepathy_e2e.xmpp.markup import CLIENT, serialise
-from telepathy_e2e.xmpp.opening import Opening
+from telepathy_e2e.xmpp.markup import CLIENT
 from telepathy_e2e.xmpp.proxies import Proxy
 from telepathy_e2e.xmpp.roster import (
     PRESENCE,
@@ -49,13 +38,8 @@ from telepathy_e2e.xmpp.roster import (
     RosterItem,
 )
 from telepathy_e2e.xmpp.roster_cache import RosterCache
+from telepathy_e2e.xmpp.session import PING, Session
 from telepathy_e2e.xmpp.settings import Password, Settings
-
-if TYPE_CHECKING:
-    import ssl
-
-    from telepathy_e2e.xmpp.stream import Stream
-    from telepathy_e2e.xmpp.targets import Target
 
 __all__ = [
     "Client",
@@ -73,18 +57,6 @@ __all__ = [
 
 log = logging.getLogger(__name__)
 
-# Seconds from connect() to a bound session, without those in which people think.
-CONNECT_SECONDS = 60.0
-# Seconds in which a server that is asked whether it lives has to say so.
-PING_SECONDS = 20.0
-
-# Seconds between attempts to get a session back; the last one is for all that follow.
-RETRY_SECONDS = (0.2, 1.0, 2.0, 4.0, 8.0, 15.0)
-# Refusals after which the server is taken to be down. One may be a router that has just woken up.
-MAX_REFUSED = 2
-
-CSI = "urn:xmpp:csi:0"
-PING = "urn:xmpp:ping"
 NODE = "https://telepathy.freedesktop.org/wiki/telepathy-e2e"
 IDENTITY = caps.Identity("client", "pc", "", "telepathy-e2e")
 ALWAYS = (caps.CAPS, caps.DISCO_INFO, caps.DISCO_ITEMS, PING)
@@ -147,16 +119,16 @@ class Client:
             raise InvalidArgument(str(error)) from None
         self._settings = settings
         self._events = events
-        self._asking = Asking(authenticator or PasswordOnly(settings.password))
-        self._opening = Opening(settings, self._account, self._asking, self._make_stream)
-        self._jid = ""
-        self._stream: Stream | None = None
-        self._state: Literal["new", "connecting", "up", "resuming", "over"] = "new"
-        self._management = StreamManagement()
-        self._inactive = False
-        self._why: TelepathyError | None = None
         self._tasks = TaskOwner(f"xmpp {bare(self._account)}")
-        self._iqs = Iqs(self._put)
+        self._session = Session(
+            settings,
+            self._account,
+            Asking(authenticator or PasswordOnly(settings.password)),
+            received=self._received,
+            ended=self._ended,
+            tasks=self._tasks,
+        )
+        self._iqs = self._session.iqs
         self._own = caps.Own(NODE, IDENTITY, ALWAYS)
         self.roster = Contacts(
             self._ask_account,
@@ -189,7 +161,7 @@ class Client:
     @property
     def jid(self) -> str:
         """Our full JID while connected, before that the account's as it was given."""
-        return self._jid or self._account
+        return self._session.jid or self._account
 
     async def connect(self) -> None:
         """Log in; the contact list and contacts' presence follow later, as events.
@@ -202,109 +174,30 @@ class Client:
             EncryptionNotAvailable: no TLS.
             ConnectionRefused, ConnectionFailed, ConnectionReplaced, NetworkError: no connection.
         """
-        if self._state != "new":
-            raise NotAvailable("This connection was used before; make a new one")
-        self._state = "connecting"
-        try:
-            async with asyncio.timeout(CONNECT_SECONDS) as limit:
-                with self._asking.within(limit, CONNECT_SECONDS):
-                    await self._connect()
-        except TimeoutError:
-            await self._abandon()
-            raise NetworkError("The server did not answer in time") from None
-        except BaseException:
-            await self._abandon()
-            raise
-        if self._why is not None:
-            await self._abandon()
-            raise self._why
-        self._state = "up"
-        if self._settings.keepalive_interval > 0:
-            self._tasks.start("keepalive", self._keep_alive(self._settings.keepalive_interval))
-        self._tasks.start("proxies", self._find_proxies())
-
-    async def _connect(self) -> None:
-        # A hundred modules: not in the event loop.
-        await asyncio.to_thread(_load_slixmpp)
         await asyncio.to_thread(self.roster.read_cache)
-        self._jid = self._iqs.own = await self._opening.first()
+        try:
+            await self._session.open()
+        except BaseException:
+            await self._tasks.close()
+            raise
         # Asked for before anybody can send our presence: so it arrives before the contacts' do
         # (RFC 6121 section 2.2).
         versioned = ROSTER_VERSIONING in self.offers
         self._tasks.start("roster", self.roster.fetch(versioned=versioned))
         await asyncio.sleep(0)
-
-    async def _open_stream(self) -> str:
-        """A connection, and on it a new session or the one that we have; our full JID."""
-        return await self._opening.once()
-
-    def _make_stream(self, target: Target, context: ssl.SSLContext) -> Stream:
-        from telepathy_e2e.xmpp.stream import Stream
-
-        self._stream = Stream(
-            self._settings,
-            self._account,
-            target,
-            context,
-            asking=self._asking,
-            iqs=self._iqs,
-            management=self._management,
-            stanza=self._received,
-            resumed=self._resumed,
-            closed=self._closed,
-            tasks=self._tasks,
-        )
-        return self._stream
-
-    async def _abandon(self) -> None:
-        self._state = "over"
-        self._iqs.close()
-        if self._stream is not None:
-            self._stream.fail(NetworkError("The connection was given up"))
-            _drop(self._stream.ready)
-        await self._tasks.close()
+        self._tasks.start("proxies", self._find_proxies())
 
     def give_up(self, error: TelepathyError) -> None:
         """End a ``connect`` that is under way, with this error; nothing otherwise."""
-        if self._state == "connecting" and self._stream is not None:
-            self._stream.fail(error)
+        self._session.give_up(error)
 
     async def disconnect(self) -> None:
         """Log out; whoever waits for an answer gets ``Disconnected``. Harmless if repeated."""
-        if self._state in ("new", "resuming"):
-            self._state = "over"
-        self._iqs.close()
-        if self._stream is not None:
-            await self._stream.close()
-            _drop(self._stream.ready)
-        await self.roster.close()
-        await self._tasks.close()
+        await self._session.close()
+        await self._clean_up()
 
-    def _closed(self, error: TelepathyError | None, broken: bool) -> None:
-        """The current stream is over."""
-        stream = self._stream
-        if stream is not None and not stream.ready.done():
-            # connect() or _resume() is waiting, and raises it
-            stream.ready.set_exception(error or Disconnected("The connection was given up"))
-            if self._state in ("connecting", "resuming"):
-                return
-        if self._state == "up" and error is not None and broken and self._management.resumable:
-            log.info("the connection broke: %s", error)
-            self._state = "resuming"
-            self._tasks.start("resume", self._resume(error))
-            return
-        self._iqs.close()
-        if self._state == "up":
-            self._end(error)
-        else:
-            self._why = error
-
-    def _end(self, error: TelepathyError | None) -> None:
-        """A session that was up is over."""
-        self._state = "over"
-        self._iqs.close()
-        answer = error.answer if isinstance(error, SessionGone) else None
-        if error is not None and (lost := self._management.lost(answer)):
+    def _ended(self, error: TelepathyError | None, lost: list[Element]) -> None:
+        if lost:
             self._events.undelivered(lost)
         self._events.disconnected(error)
         self._tasks.start("end", self._clean_up())
@@ -313,82 +206,9 @@ class Client:
         await self.roster.close()
         await self._tasks.close()
 
-    async def _resume(self, why: TelepathyError) -> None:
-        """Get the session back on another connection (XEP-0198 section 5), or give it up."""
-        end = asyncio.get_running_loop().time() + self._management.seconds
-        refused = 0
-        for delay in chain(RETRY_SECONDS, repeat(RETRY_SECONDS[-1])):
-            # Not at the same moment as everybody else whom this server lost.
-            await asyncio.sleep(delay * random.uniform(0.5, 1))  # noqa: S311
-            try:
-                async with asyncio.timeout_at(min(end, asyncio.get_running_loop().time() + 60)):
-                    await self._open_stream()
-                return
-            except SessionGone as error:
-                why = error
-                break
-            except TimeoutError:
-                if self._stream is not None:
-                    self._stream.fail(why)
-                    _drop(self._stream.ready)
-            except ConnectionRefused:
-                # Nobody listens there: the server is down, and our session with it.
-                refused += 1
-                if refused == MAX_REFUSED:
-                    break
-            except (NetworkError, ConnectionLost) as error:
-                log.info("still no connection: %s", error)
-            except TelepathyError as error:
-                why = error
-                break
-            if asyncio.get_running_loop().time() >= end:
-                break
-        self._end(why)
-
-    def _resumed(self) -> None:
-        self._state = "up"
-        if self._inactive:
-            self._put(Element(f"{{{CSI}}}inactive"))  # a server forgets it (XEP-0352 section 5)
-
-    def _put(self, element: Element) -> None:
-        if self._stream is None:
-            return
-        try:
-            data = serialise(element)
-        except ValueError as error:
-            raise InvalidArgument(f"This cannot be sent: {error}") from None
-        try:
-            request = self._management.sent(element)
-        except ConnectionLost as error:
-            self._stream.fail(error)
-            return
-        if self._state == "resuming":
-            return  # sent when the session goes on
-        self._stream.put_bytes(data, element)
-        if request is not None:
-            self._stream.put(request)
-
-    async def _keep_alive(self, interval: float) -> None:
-        """Silence may be a dead server, or a router that forgot us (XEP-0199)."""
-        while True:
-            stream = self._stream
-            before = stream.received if stream is not None else 0
-            await asyncio.sleep(interval)
-            if stream is None or stream is not self._stream or stream.received != before:
-                continue
-            try:
-                await self._iqs.ask(
-                    domain_of(self._account), Element(f"{{{PING}}}ping"), "get", PING_SECONDS
-                )
-            except StanzaError:
-                continue  # it lives, and does not like pings
-            except IqTimeout:
-                if stream.received == before:
-                    stream.fail(
-                        ConnectionLost("The server does not answer any longer"), broken=True
-                    )
-            except Disconnected:
-                return
+    def _check_up(self) -> None:
+        if not self._session.is_up:
+            raise Disconnected("The connection to the server is not up")
 
     # -- questions and answers --------------------------------------------------------------
 
@@ -413,8 +233,7 @@ class Client:
             InvalidArgument: the payload has a character that XML cannot carry.
             Disconnected: the stream is gone, or ended meanwhile.
         """
-        if self._state not in ("connecting", "up", "resuming") or not self._jid:
-            raise Disconnected("The connection to the server is not up")
+        self._check_up()
         return await self._iqs.ask(to, payload, type, timeout)
 
     def on_iq(self, tag: str, handler: Handler) -> None:
@@ -432,9 +251,8 @@ class Client:
             Disconnected: the stream is gone.
             InvalidArgument: a character that XML cannot carry.
         """
-        if self._state not in ("connecting", "up", "resuming") or not self._jid:
-            raise Disconnected("The connection to the server is not up")
-        self._put(stanza)
+        self._check_up()
+        self._session.put(stanza)
 
     # -- presence and contacts --------------------------------------------------------------
 
@@ -448,8 +266,7 @@ class Client:
             Disconnected: not connected.
             InvalidArgument: a character that cannot be sent.
         """
-        if self._state not in ("up", "resuming"):
-            raise Disconnected("The connection to the server is not up")
+        self._check_up()
         presence = Element(PRESENCE)
         texts = {"show": show, "status": status, "priority": str(priority) if priority else ""}
         for name, text in texts.items():
@@ -463,12 +280,12 @@ class Client:
         whole.extend(presence)
         whole.extend(self._events.presence_extras())
         whole.append(self._own.element())
-        self._put(whole)
+        self._session.put(whole)
         self._presence = presence
 
     def presence_extras_changed(self) -> None:
         """Send the presence again if it has been sent: it says something new."""
-        if self._presence is not None and self._state in ("up", "resuming"):
+        if self._presence is not None and self._session.is_up:
             self._send_presence(self._presence)
 
     def contacts(self) -> Mapping[str, RosterItem]:
@@ -477,7 +294,7 @@ class Client:
 
     def resources(self, bare_jid: str) -> list[Resource]:
         """The programs of a contact that are online, as far as we are told."""
-        return self._presences.resources(bare_jid) if self._state in ("up", "resuming") else []
+        return self._presences.resources(bare_jid) if self._session.is_up else []
 
     def _is_known(self, bare_jid: str) -> bool:
         return bare_jid in self.roster.items or bare_jid == bare(self.jid)
@@ -523,7 +340,7 @@ class Client:
         if self._presences.get(sender) is None:
             self._capabilities.gone(sender)
         self._events.presence_changed(bare(sender))
-        if sender != self._jid and self._presences.get(sender) is not None:
+        if sender != self._session.jid and self._presences.get(sender) is not None:
             self._capabilities.presence(sender, stanza)
 
     # -- saving power -----------------------------------------------------------------------
@@ -531,7 +348,7 @@ class Client:
     @property
     def can_be_inactive(self) -> bool:
         """Whether the server wants to know that nobody looks (XEP-0352)."""
-        return self._stream is not None and f"{{{CSI}}}csi" in self._stream.offers
+        return self._session.can_be_inactive
 
     def set_inactive(self, inactive: bool) -> None:
         """Tell the server that nobody looks, so that it may hold back what is not urgent.
@@ -539,19 +356,15 @@ class Client:
         Raises:
             Disconnected: not connected.
         """
-        if self._state not in ("up", "resuming"):
-            raise Disconnected("The connection to the server is not up")
-        if inactive != self._inactive:
-            self._inactive = inactive
-            if self._state == "up":
-                self._put(Element(f"{{{CSI}}}{'inactive' if inactive else 'active'}"))
+        self._check_up()
+        self._session.set_inactive(inactive)
 
     # -- what the server can do -------------------------------------------------------------
 
     @property
     def offers(self) -> frozenset[str]:
         """The stream features after the login, as Clark names."""
-        return self._stream.offers if self._stream is not None else frozenset()
+        return self._session.offers
 
     async def server_features(self) -> frozenset[str]:
         """Service discovery of our server (XEP-0030), asked once; nothing if it does not say.
@@ -634,30 +447,3 @@ class Client:
             StanzaError, IqTimeout, Disconnected: it does not.
         """
         await self.send_iq(proxy_jid, proxies.activation(sid, target))
-
-
-def _drop(ready: asyncio.Future[str]) -> None:
-    """Nobody waits for it any longer."""
-    ready.cancel()
-    if not ready.cancelled():
-        ready.exception()  # raised already, or less telling than what was
-
-
-def _load_slixmpp() -> None:
-    """Import slixmpp without what it does not need here: 6 MB of the 35 that we may have.
-
-    It loads pygments to colour logs that we never write, the packaging machinery (with e-mail and
-    zip files) to find out its own version, and a resolver even where nothing is to be resolved.
-    """
-    if "slixmpp" not in sys.modules:
-        version = ModuleType("slixmpp.version")
-        vars(version).update(__version__="", __version_info__=())
-        sys.modules["slixmpp.version"] = version
-    absent = [name for name in ("pygments", "aiodns") if name not in sys.modules]
-    for name in absent:
-        sys.modules[name] = None  # type: ignore[assignment]
-    try:
-        import telepathy_e2e.xmpp.stream  # noqa: F401
-    finally:
-        for name in absent:
-            del sys.modules[name]

@@ -35,4 +35,6 @@ class Shown:
 
 def _name(tag: str) -> str:
     space, _, name = tag.rpartition("}")
-    return f"{name} {space[1:]}"[:MAX_TEXT] if space and space != "{jabber:client" else name[:MAX_TEXT]
+    return (
+        f"{name} {space[1:]}"[:MAX_TEXT] if space and space != "{jabber:client" else name[:MAX_TEXT]
+    )

@@ -124,12 +124,12 @@ async def test_a_question_that_was_asked_before_the_break_is_answered_after_it(
 async def test_a_dead_connection_is_found_out_by_asking(wire: Wire, person: Make) -> None:
     alice, bob = person("alice", port=wire.port, keepalive_interval=0.2), person("bob")
     await connected(alice, bob)
-    from telepathy_e2e.xmpp import client
+    from telepathy_e2e.xmpp import session
 
     wire.freeze()
     before = wire.connections
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(client, "PING_SECONDS", 0.3)
+        patch.setattr(session, "PING_SECONDS", 0.3)
         async with asyncio.timeout(WAIT):
             while wire.connections == before:
                 await asyncio.sleep(0.05)

@@ -33,7 +33,7 @@ from telepathy_e2e.errors import (
     PeerError,
     TelepathyError,
 )
-from telepathy_e2e.xmpp import client as client_module
+from telepathy_e2e.xmpp import session as session_module
 from telepathy_e2e.xmpp.client import Client, IqRequest, IqTimeout, RosterChange, StanzaError
 from telepathy_e2e.xmpp.jid import bare
 from telepathy_e2e.xmpp.settings import Password, Settings
@@ -313,7 +313,7 @@ async def impostor(script: Script) -> AsyncIterator[int]:
 async def test_a_server_that_says_nothing_is_given_up(
     person: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(client_module, "CONNECT_SECONDS", 0.3)
+    monkeypatch.setattr(session_module, "CONNECT_SECONDS", 0.3)
 
     async def silent(reader: asyncio.StreamReader, _: asyncio.StreamWriter) -> None:
         await reader.read()
@@ -453,7 +453,7 @@ async def test_the_same_resource_elsewhere_replaces_this_one(person: Make) -> No
 async def test_a_server_that_stops_answering_is_noticed(
     person: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(client_module, "PING_SECONDS", 0.2)
+    monkeypatch.setattr(session_module, "PING_SECONDS", 0.2)
     with server_with() as server:
         alice = person("alice", server, keepalive_interval=0.2)
         await alice.client.connect()
