@@ -1,8 +1,8 @@
 """The verification ceremonies of one epoch of one session (xtls-wire, section 5).
 
 ``Ceremonies`` knows what all methods share: that one runs at a time, who wins when two starts
-cross, ids, deadlines, cancelling and tries. What a method does is in its own *run* (``sas_run``);
-another method is another class of the same shape and a line in ``_started``.
+cross, ids, deadlines, cancelling and tries. What a method does is in its own *run* (``sas_run``,
+``pake_run``).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from xml.etree.ElementTree import Element
 
 from telepathy_e2e.errors import NotAvailable
 from telepathy_e2e.role import Role
-from telepathy_e2e.verify import messages
+from telepathy_e2e.verify import messages, pake
 from telepathy_e2e.verify.events import (
     CeremonyEnded,
     Event,
@@ -26,7 +26,9 @@ from telepathy_e2e.verify.events import (
     V,
 )
 from telepathy_e2e.verify.messages import CancelReason, Message, build_verdict
-from telepathy_e2e.verify.sas_run import TIMEOUT, SasRun, Session
+from telepathy_e2e.verify.pake_run import PakeRun
+from telepathy_e2e.verify.run import TIMEOUT, Run, Session
+from telepathy_e2e.verify.sas_run import SasRun
 from telepathy_e2e.verify.tries import ContactTries, Tries
 
 __all__ = [
@@ -94,7 +96,7 @@ class Ceremonies:
             role, binding, initiator_fingerprint, responder_fingerprint, tries, random
         )
         self._methods = frozenset(methods)
-        self._run: SasRun | None = None
+        self._run: SasRun | PakeRun | None = None
         self._ids: set[str] = set()
         self._compared: set[str] = set()
         self._peer_starts = 0
@@ -113,12 +115,35 @@ class Ceremonies:
             return expired
         if "sas" not in self._methods:
             raise NotAvailable("The other side cannot compare short strings")
-        if self._run is not None and self._run.awaits_agreement:
-            return self._after(self._run.agree(now))
-        if self._run is not None:
-            raise NotAvailable("A verification is running already")
-        self._check_open(now)
-        return self._begin(now)
+        run = self._run
+        if isinstance(run, SasRun) and run.awaits_agreement:
+            return self._after(run.agree(now))
+        self._check_free(now)
+        self._run = run = SasRun(self._session, self._new_id(), now)
+        return self._after(run.begin())
+
+    def start_password(self, secret: str, now: float) -> list[Event]:
+        """Begin, or answer the other's beginning, with what both users know.
+
+        Args:
+            secret: as typed. It is not kept longer than until it went into the computation; the
+                Jingle responder that begins keeps it until the first answer.
+        Raises:
+            InvalidArgument: empty, or no password (``pake.password_related_string``).
+            NotAvailable: the peer cannot do it, one is running, no try is left, or somebody
+                has rejected already.
+        """
+        prs = pake.password_related_string(secret)
+        if expired := self.tick(now):
+            return expired
+        if "password" not in self._methods:
+            raise NotAvailable("The other side cannot verify by a shared password")
+        run = self._run
+        if isinstance(run, PakeRun) and run.awaits_agreement:
+            return self._after(run.answer(prs, now))
+        self._check_free(now)
+        self._run = run = PakeRun(self._session, self._new_id(), now)
+        return self._after(run.begin(prs))
 
     def confirm_sas(self, match: bool, now: float) -> list[Event]:
         """Say whether both users saw the same string.
@@ -128,7 +153,7 @@ class Ceremonies:
         """
         if expired := self.tick(now):
             return expired
-        if self._run is None:
+        if not isinstance(self._run, SasRun):
             raise NotAvailable("There is no comparison to answer")
         return self._after(self._run.confirm(match))
 
@@ -189,48 +214,55 @@ class Ceremonies:
                 return self._cancelled(run, message.reason)
             return self._after(run.receive(message, now))
         if method := _STARTS.get(name):
-            return self._started(method, ceremony, message.content, now)
+            return self._started(method, message, ceremony, now)
         if name == "sas-result" and ceremony in self._compared and not message.match:
             return self._rejected_late(ceremony)
         if name in _ANSWERS:
             return []
         return [_refuse(ceremony, CancelReason.ERROR)]
 
-    def _started(self, method: str, ceremony: str, commitment: bytes, now: float) -> list[Event]:
+    def _started(self, method: str, message: Message, ceremony: str, now: float) -> list[Event]:
         """The peer began."""
-        agreed = False
+        crossed: SasRun | PakeRun | None = None
+        secret: bytes | None = None
         dropped: list[Event] = []
         if self._run is not None:
             if not self._run.ours_unanswered:
                 return [_refuse(ceremony, CancelReason.BUSY)]
             if self._session.role is Role.INITIATOR:
                 return []  # it crossed ours, and ours counts: the responder drops its own
-            agreed = self._run.method == method
-            dropped = self._after([self._run.end(Outcome.FAILED, "crossed")])
+            crossed = self._run
+            secret = crossed.secret if isinstance(crossed, PakeRun) else None
+            dropped = self._after([crossed.end(Outcome.FAILED, "crossed")])
         if ceremony in self._ids:
             # One of its own again, or one of ours sent back.
             return [*dropped, _refuse(ceremony, CancelReason.ERROR)]
-        if method != SasRun.method or method not in self._methods or not self._may_start(now):
+        known = method in self._methods and message.known_suite
+        if not known or not self._may_start(now):
             return [*dropped, _refuse(ceremony, CancelReason.REFUSED)]
         self._ids.add(ceremony)
         self._peer_starts += 1
-        self._run = SasRun(self._session, ceremony, now, commitment)
-        if agreed:
-            # This user has asked for the same comparison himself: that is his agreement, and he
-            # need not know that the other was faster.
-            return self._after(self._run.agree(now))
+        kind = SasRun if method == SasRun.method else PakeRun
+        self._run = run = kind(self._session, ceremony, now, message.content)
+        # This user has asked for the same ceremony himself: that is his agreement, and the
+        # password that he gave is his answer. He need not know that the other was faster.
+        if isinstance(run, SasRun) and isinstance(crossed, SasRun):
+            return self._after(run.agree(now))
+        if isinstance(run, PakeRun) and secret is not None:
+            return self._after(run.answer(secret, now))
         return [*dropped, PeerStarted(method)]
 
-    def _begin(self, now: float) -> list[Event]:
+    def _new_id(self) -> str:
         ceremony = self._session.random(ID_SIZE).hex()
         self._ids.add(ceremony)
-        self._run = SasRun(self._session, ceremony, now)
-        return self._after(self._run.begin())
+        return ceremony
 
-    def _cancelled(self, run: SasRun, reason: CancelReason) -> list[Event]:
+    def _cancelled(self, run: Run, reason: CancelReason) -> list[Event]:
         """The peer gave up. Busy ends nothing that has begun; it only answers a start."""
         if reason is CancelReason.BUSY and not run.ours_unanswered:
             return []
+        if reason is CancelReason.WRONG_PASSWORD and not run.spent:
+            reason = CancelReason.ERROR  # nobody can know that yet: do not tell this user so
         return self._after([run.end(Outcome.FAILED, reason.value)])
 
     def _rejected_late(self, ceremony: str) -> list[Event]:
@@ -259,6 +291,12 @@ class Ceremonies:
                         self._compared.discard(self._run.id)
                 self._run = None
         return events
+
+    def _check_free(self, now: float) -> None:
+        """That a ceremony may begin here and now. Raises: NotAvailable."""
+        if self._run is not None:
+            raise NotAvailable("A verification is running already")
+        self._check_open(now)
 
     def _check_open(self, now: float) -> None:
         if self._rejected:

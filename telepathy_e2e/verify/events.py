@@ -36,7 +36,7 @@ class PeerStarted:
     """The other side began; nothing goes back before this user has agreed."""
 
     method: str
-    """``sas`` (or, one day, ``password``)."""
+    """``sas`` or ``password``."""
 
 
 @dataclass(frozen=True)
@@ -56,8 +56,9 @@ class CeremonyEnded:
     method: str
     reason: str
     """For logs and people: a reason of ``<cancel/>``, ``mismatch`` (this user saw two strings),
-    ``peer-mismatch`` (the other did), ``wrong-reveal``, ``out-of-place``, what ``disturbed`` and
-    ``abandon`` were told, or empty for ``verified``."""
+    ``peer-mismatch`` (the other did), ``wrong-reveal``, ``bad-share``, ``out-of-place``,
+    ``crossed`` (the other's start counts), ``tries`` (none left by then), ``cancelled`` (by this
+    user), what ``disturbed`` and ``abandon`` were told, or empty for ``verified``."""
     spent: bool = False
     """It had spent its try: with another outcome than ``verified`` that is a failed try, which
     the user must see."""

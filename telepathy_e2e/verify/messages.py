@@ -8,7 +8,7 @@ from enum import StrEnum
 from xml.etree.ElementTree import Element
 
 from telepathy_e2e.errors import PeerError
-from telepathy_e2e.verify import sas
+from telepathy_e2e.verify import pake, sas
 from telepathy_e2e.verify.events import PeerVerdict, V
 
 # Ids are kept for the life of the epoch; a UUID has 36 characters, so 64 is generous.
@@ -39,20 +39,23 @@ class Message:
     id: str | None
     """None only for a tag that we do not know."""
     content: bytes = field(default=b"", repr=False)
+    tag: bytes = field(default=b"", repr=False)
+    """The confirmation tag of ``pake-reply`` and ``pake-confirm``, 64 bytes."""
+    known_suite: bool = True
+    """Whether a ``pake-start`` is in the suite that we know; else its content was not looked at."""
     match: bool = False
     reason: CancelReason = CancelReason.ERROR
 
 
-# Size of the content in bytes. The elements of the password method are known by name only: their
-# ids are checked, their content is not looked at before there is somebody who understands it.
+# Size of the content in bytes.
 _CONTENT = {
     "sas-commit": sas.COMMITMENT_SIZE,
     "sas-nonce": sas.NONCE_SIZE,
     "sas-reveal": sas.NONCE_SIZE,
     "sas-result": None,
-    "pake-start": None,
-    "pake-reply": None,
-    "pake-confirm": None,
+    "pake-start": pake.SHARE_SIZE,
+    "pake-reply": pake.SHARE_SIZE,
+    "pake-confirm": pake.TAG_SIZE,
     "cancel": None,
 }
 
@@ -77,20 +80,36 @@ def parse(element: Element) -> Message | PeerVerdict:
         return Message(name, None)
     if ceremony is None or not 0 < len(ceremony) <= MAX_ID:
         raise PeerError("a verification message without a proper id")
-    size = _CONTENT.get(name)
+    # Shares of a suite that we do not know have a length that we do not know.
+    known_suite = name != "pake-start" or element.get("suite") == pake.SUITE
+    size = _CONTENT.get(name) if known_suite else None
+    content = b"" if size is None else _content(element, size)
     return Message(
         name,
         ceremony,
-        b"" if size is None else _octets(element, size),
+        content,
+        _tag(name, element, content),
+        known_suite,
         name == "sas-result" and _match(element),
         _reason(element),
     )
 
 
-def _octets(element: Element, size: int) -> bytes:
-    text = element.text or ""
+def _tag(name: str, element: Element, content: bytes) -> bytes:
+    if name == "pake-confirm":
+        return content
+    return _octets(element.get("tag", ""), pake.TAG_SIZE) if name == "pake-reply" else b""
+
+
+def _content(element: Element, size: int) -> bytes:
+    if len(element):
+        raise PeerError("a verification message with elements inside")
+    return _octets(element.text or "", size)
+
+
+def _octets(text: str, size: int) -> bytes:
     # Length first: nothing is decoded, however long, that cannot be right.
-    if len(element) or len(text) != 4 * ((size + 2) // 3):
+    if len(text) != 4 * ((size + 2) // 3):
         raise PeerError("a verification message with content of the wrong length")
     try:
         data = base64.b64decode(text, validate=True)
@@ -138,6 +157,11 @@ def build(name: str, ceremony: str, content: bytes | None = None, **attributes: 
     if content is not None:
         element.text = base64.b64encode(content).decode()
     return element
+
+
+def build_reply(ceremony: str, share: bytes, tag: bytes) -> Element:
+    """``<pake-reply/>``: our share, and the tag that shows that we know the password."""
+    return build("pake-reply", ceremony, share, tag=base64.b64encode(tag).decode())
 
 
 def build_cancel(ceremony: str, reason: CancelReason) -> Element:

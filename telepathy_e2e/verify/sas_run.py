@@ -9,8 +9,7 @@ COMPARING   -- sas-reveal -->        COMPARING   the starter's try is spent with
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from enum import Enum
 from typing import Final
 
@@ -19,28 +18,7 @@ from telepathy_e2e.role import Role
 from telepathy_e2e.verify import messages, sas
 from telepathy_e2e.verify.events import CeremonyEnded, Event, Outcome, Reported, Send, StringReady
 from telepathy_e2e.verify.messages import CancelReason, Message
-from telepathy_e2e.verify.tries import Tries
-
-# From the wire page. It runs once for people to agree and starts again when the own try is
-# spent, so that somebody who agreed late still has a minute to compare.
-TIMEOUT = 60.0
-
-
-@dataclass(frozen=True)
-class Session:
-    """What every ceremony of an epoch is bound to."""
-
-    role: Role
-    binding: bytes
-    """B, 32 bytes from the TLS exporter. A ceremony in another TLS session gives other strings."""
-    initiator_fingerprint: bytes
-    responder_fingerprint: bytes
-    """FI and FR, 32 bytes each."""
-    tries: Tries
-    random: Callable[[int], bytes]
-
-    def __repr__(self) -> str:
-        return f"Session({self.role})"
+from telepathy_e2e.verify.run import TIMEOUT, Session
 
 
 class State(Enum):

@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import TypeVar
+from unittest import mock
 from xml.etree.ElementTree import Element
+
+import cpace
 
 from telepathy_e2e.role import Role
 from telepathy_e2e.verify.ceremony import (
@@ -21,8 +27,23 @@ from telepathy_e2e.verify.ceremony import (
 
 BINDING = b"B" * 32
 FI, FR = b"I" * 32, b"R" * 32
+SECRET = "open sesame"
 
 E = TypeVar("E", bound=Event)
+
+
+def drawing(draw: Callable[[int], bytes]) -> mock._patch[SimpleNamespace]:
+    """A context in which CPace draws its scalars from ``draw``."""
+    return mock.patch.object(cpace, "secrets", SimpleNamespace(token_bytes=draw))
+
+
+@contextmanager
+def scalars(*values: bytes) -> Iterator[None]:
+    """CPace's next scalars are these, and all of them are drawn."""
+    left = list(values)
+    with drawing(lambda _: left.pop(0)):
+        yield
+    assert not left
 
 
 @dataclass
@@ -42,13 +63,14 @@ class Side:
     """One side, its tries, and all it ever said."""
 
     role: Role
-    methods: tuple[str, ...] = ("sas",)
+    methods: tuple[str, ...] = ("sas", "password")
     binding: bytes = BINDING
     contacts: ContactTries = field(default_factory=ContactTries)
     said: list[Event] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.tries: Tries = self.contacts.session(f"{self.role}@me", "contact@example.org")
+        self.random = Counter(self.role.value)
         self.machine = Ceremonies(
             role=self.role,
             binding=self.binding,
@@ -56,17 +78,23 @@ class Side:
             responder_fingerprint=FR,
             methods=self.methods,
             tries=self.tries,
-            random=Counter(self.role.value),
+            random=self.random,
         )
 
     def start(self, now: float = 0) -> list[Event]:
         return self._note(self.machine.start_sas(now))
 
+    def password(self, secret: str = SECRET, now: float = 0) -> list[Event]:
+        with drawing(self.random):
+            return self._note(self.machine.start_password(secret, now))
+
     def confirm(self, match: bool, now: float = 0) -> list[Event]:
         return self._note(self.machine.confirm_sas(match, now))
 
     def hear(self, element: Element, now: float = 0) -> list[Event]:
-        return self._note(self.machine.receive(element, now))
+        # A start that crossed ours is answered at once.
+        with drawing(self.random):
+            return self._note(self.machine.receive(element, now))
 
     def tick(self, now: float) -> list[Event]:
         return self._note(self.machine.tick(now))
