@@ -6,6 +6,7 @@ raise anything later.
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TypeAlias
@@ -15,6 +16,7 @@ from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from cryptography.utils import CryptographyDeprecationWarning
 from cryptography.x509.oid import SignatureAlgorithmOID
 
 from telepathy_e2e.errors import SecurityError
@@ -79,10 +81,15 @@ def parse(der: bytes) -> Certificate:
     if len(der) > MAX_CERTIFICATE:
         raise SecurityError("a certificate that is too long")
     try:
-        certificate = x509.load_der_x509_certificate(der)
-        key = certificate.public_key()
-        return _read(der, certificate, key)
+        # The library warns of what RFC 5280 forbids and it still takes (a serial number that is not
+        # positive, ...). A stranger could fill the log with that; and later versions refuse it.
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", CryptographyDeprecationWarning)
+            certificate = x509.load_der_x509_certificate(der)
+            key = certificate.public_key()
+            return _read(der, certificate, key)
     except (
+        CryptographyDeprecationWarning,
         ValueError,
         TypeError,
         UnsupportedAlgorithm,
