@@ -5,8 +5,8 @@ sealed; the strings that people compare are equal), and what is written arrives.
 flipped, bytes put in, taken out or repeated, anywhere and in either direction, no side ever reads
 anything but a beginning of what the other wrote, none takes the cut stream for a whole one, and
 whoever received the damage notices. Only what TLS gives no meaning may change unnoticed (RFC 8446,
-section 5: the version in the headers of records in the clear, and change_cipher_spec); then all
-arrives as if nothing had been.
+sections 5 and 6.1: the version in the headers of records in the clear, change_cipher_spec, and what
+comes after close_notify); then all arrives as if nothing had been.
 """
 
 from __future__ import annotations
@@ -47,6 +47,8 @@ class Wire:
     sent: dict[Role, int] = field(default_factory=lambda: dict.fromkeys(BOTH, 0))
     got: dict[Role, bytearray] = field(default_factory=lambda: {r: bytearray() for r in BOTH})
     harmed: bool = False
+    added: bool = False
+    """All that was sent is there, and something after it."""
     stream: bytearray = field(default_factory=bytearray)
     """What the victim really sent."""
 
@@ -89,10 +91,13 @@ class Wire:
                 bent[here:here] = bent[here : here + 1 + value]
         # What looks the same was not harmed.
         self.harmed = bytes(bent) != data
+        self.added = bytes(bent).startswith(data)
         return bytes(bent)
 
     def means_nothing(self) -> bool:
         """Whether the harm was done where TLS gives no meaning."""
+        if self.added:
+            return True
         start, place = 0, self.harm[1]
         while (end := start + 5 + int.from_bytes(self.stream[start + 3 : start + 5])) <= place:
             start = end
