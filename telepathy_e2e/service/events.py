@@ -154,6 +154,15 @@ class PeerStarted(ChannelEvent):
 
 
 @dataclass(frozen=True)
+class CeremonyFailed(ChannelEvent):
+    """PeerVerification1.CeremonyFailed: it came to no result, for this reason."""
+
+    method: str
+    reason: str
+    spent: bool
+
+
+@dataclass(frozen=True)
 class Finished(ChannelEvent):
     """PeerVerification1.Finished."""
 

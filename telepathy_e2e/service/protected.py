@@ -97,6 +97,10 @@ class ProtectedChannel(Channel):
         return self.security.verified_by
 
     @property
+    def verified_methods(self) -> list[str]:
+        return list(self.security.verified_methods)
+
+    @property
     def protocol(self) -> str:
         return self.security.protocol
 

@@ -37,7 +37,8 @@ from telepathy_e2e.service.sessions import Link
 from telepathy_e2e.service.verification import CertificateRequest, PeerVerification
 from telepathy_e2e.trust import policy
 from telepathy_e2e.trust.policy import Demands
-from telepathy_e2e.verify.question import Question
+from telepathy_e2e.verify.events import Outcome
+from telepathy_e2e.verify.question import Question, strongest
 from telepathy_e2e.xmpp.client import IqTimeout, Resource, StanzaError
 from telepathy_e2e.xmpp.jid import bare
 from telepathy_e2e.xtls import identity, protection
@@ -50,7 +51,7 @@ from telepathy_e2e.xtls.sealed import SEALED
 log = logging.getLogger(__name__)
 
 # What people can do here and now besides comparing fingerprints.
-CEREMONIES = ("sas",)
+CEREMONIES = ("sas", "password")
 
 
 class Payload(Protocol):
@@ -81,6 +82,7 @@ class Security:
         self.encrypted = False
         self.verified = False
         self.verified_by = ""
+        self.verified_methods: list[str] = []
         self.protocol = ""
         self.cipher_suite = ""
         self.key_exchange = ""
@@ -334,8 +336,8 @@ class Security:
                 case protection.StringReady(text):
                     if self._question is not None:
                         self._question.string_ready(text)
-                case protection.CeremonyEnded(outcome, method, reason):
-                    self._on_ceremony_ended(outcome, method, reason)
+                case protection.CeremonyEnded():
+                    self._on_ceremony_ended(event)
                 case protection.PeerVerdict(value, method):
                     log.info("the contact's side now says: %s", value)
                 case protection.Reported(text):
@@ -497,26 +499,41 @@ class Security:
         if self._question is not None:
             self._question.peer_started(method)
 
-    def _on_ceremony_ended(self, outcome: str, method: str, reason: str) -> None:
+    def _on_ceremony_ended(self, event: protection.CeremonyEnded) -> None:
+        if event.spent and event.outcome is Outcome.FAILED:
+            log.warning("a verification by %s failed: %s", event.method, event.reason)
         if self._question is not None:
-            self._question.ceremony_ended(outcome, method, reason)
-        elif outcome == "rejected":
+            self._question.ceremony_ended(
+                event.outcome, event.method, event.reason, spent=event.spent
+            )
+        elif event.outcome is Outcome.REJECTED:
             # This user said yes already and the question is closed; the other's no counts for both.
             self._distrust()
             self._fail(SecurityFailed(CertUntrusted("The contact saw another short string")))
+        elif event.outcome is Outcome.VERIFIED and self.verified:
+            # A handler's pin was faster than the people; what they found out counts as well.
+            self._verify_by(event.method)
 
     def _distrust(self) -> None:
         """A no takes back an earlier yes: who looks at the channel later must not see it."""
         if self.verified:
             self.verified = False
             self.verified_by = ""
-            self._payload.security_changed("Verified", "VerifiedBy")
+            self.verified_methods = []
+            self._payload.security_changed("Verified", "VerifiedBy", "VerifiedMethods")
 
     def start_sas(self) -> None:
         """See ``verification.Answerer``."""
         self._machine().start_sas(time.monotonic())
         if self._question is not None:
             self._question.own_started("sas")
+        self._drain()
+
+    def start_password(self, secret: str) -> None:
+        """See ``verification.Answerer``."""
+        self._machine().start_password(secret, time.monotonic())
+        if self._question is not None:
+            self._question.own_started("password")
         self._drain()
 
     def confirm_sas(self, match: bool) -> None:
@@ -533,12 +550,18 @@ class Security:
             self._fail(SecurityFailed(self._rejection(text), "security-error", Fault.USER))
             return
         if state == "verified":
-            self.verified = True
-            self.verified_by = method
-            self._payload.security_changed("Verified", "VerifiedBy")
+            self._verify_by(method)
         _settle(self._gate)
         if self._protection is not None:
             self._drain()
+
+    def _verify_by(self, method: str) -> None:
+        """One more method has verified the peer; none takes anything from another."""
+        self.verified = True
+        if method not in self.verified_methods:
+            self.verified_methods.append(method)
+        self.verified_by = strongest(self.verified_methods)
+        self._payload.security_changed("Verified", "VerifiedBy", "VerifiedMethods")
 
     def question_closed(self) -> None:
         """See ``verification.Answerer``."""

@@ -7,12 +7,13 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Protocol
 
-from telepathy_e2e.errors import InvalidArgument, NotAvailable, NotImplementedByUs
+from telepathy_e2e.errors import InvalidArgument, NotAvailable
 from telepathy_e2e.service import names
 from telepathy_e2e.service.account import Account
 from telepathy_e2e.service.certificate import TLSCertificate
 from telepathy_e2e.service.channel import Channel
-from telepathy_e2e.service.events import Changed, Finished, PeerStarted
+from telepathy_e2e.service.events import CeremonyFailed, Changed, Finished, PeerStarted
+from telepathy_e2e.verify.events import Outcome
 from telepathy_e2e.verify.question import Answered, Question, QuestionEvent, StateChanged
 from telepathy_e2e.xtls.identity import (
     Credentials,
@@ -34,6 +35,8 @@ class Answerer(Protocol):
     """Who does what the question's answers mean: the session's security."""
 
     def start_sas(self) -> None: ...
+
+    def start_password(self, secret: str) -> None: ...
 
     def confirm_sas(self, match: bool) -> None: ...
 
@@ -134,13 +137,15 @@ class PeerVerification(Channel):
         self._answerer.confirm_sas(match)
 
     def start_password(self, secret: str) -> None:
-        """StartPassword.
+        """StartPassword: begin, or answer the other's beginning.
 
         Raises:
-            NotImplementedByUs: this version cannot do it; Methods does not list it.
+            InvalidArgument: empty, or no password.
+            NotAvailable: answered already, another ceremony runs, no tries are left, or the
+                peer cannot do it.
         """
-        del secret
-        raise NotImplementedByUs("Verification by password is not available in this version")
+        self._question.check_open()
+        self._answerer.start_password(secret)
 
     def accept(self, method: str) -> None:
         """Accept: the user, or a handler from its pins, vouches.
@@ -187,7 +192,10 @@ class PeerVerification(Channel):
         self.short_authentication_string = text
         self.events.emit(Changed(names.PEER_VERIFICATION, ("ShortAuthenticationString",)))
 
-    def ceremony_ended(self, outcome: str, method: str, reason: str) -> None:
+    def ceremony_ended(self, outcome: str, method: str, reason: str, *, spent: bool) -> None:
+        if outcome == Outcome.FAILED and not self.closed:
+            # Before State changes back: who waits for that knows why by then.
+            self.events.emit(CeremonyFailed(method, reason, spent))
         if self.short_authentication_string:
             self.short_authentication_string = ""
             self.events.emit(Changed(names.PEER_VERIFICATION, ("ShortAuthenticationString",)))

@@ -20,6 +20,20 @@ from telepathy_e2e.verify.messages import MAX_METHOD, is_method
 # VerifiedBy lie.
 CEREMONIES: Final = frozenset({"sas", "password"})
 
+# From the design's table of methods, by an attacker's odds: first what people have compared
+# themselves, then the word of others, then memory.
+STRENGTH: Final = ("fingerprint", "sas", "password", "x509", "openpgp", "pin")
+
+
+def strongest(methods: Sequence[str]) -> str:
+    """The one of ``methods`` that says most; of those that we cannot judge the first.
+
+    Args:
+        methods: in the order in which they verified; not empty.
+    """
+    known = [method for method in STRENGTH if method in methods]
+    return known[0] if known else methods[0]
+
 
 class State(StrEnum):
     """PeerVerification1.State."""

@@ -207,6 +207,10 @@ class Conversation:
         """See ``Protection``. Raises: NotAvailable."""
         self._tell(self.people().start_sas(now))
 
+    def start_password(self, secret: str, now: float) -> None:
+        """See ``Protection``. Raises: InvalidArgument, NotAvailable."""
+        self._tell(self.people().start_password(secret, now))
+
     def confirm_sas(self, match: bool, now: float) -> None:
         """See ``Protection``. Raises: NotAvailable."""
         self._tell(self.people().confirm_sas(match, now))

@@ -91,7 +91,7 @@ class Protection:
         credentials: key, leaf and identity certificate of this session.
         peer_fingerprints: from the peer's ``<security/>``.
         offered, accepted: ``offer_digest`` of both, as this side sent or received them; 32 bytes.
-        methods: ceremonies that this side can do, of ``sas``.
+        methods: ceremonies that this side can do, of ``sas``, ``password``.
         tries: of the session.
         attestations: what goes out with our identity.
         hello_last: show our identity only to a peer whose own was accepted. At most one side may,
@@ -316,6 +316,17 @@ class Protection:
             NotAvailable: not now, or not with this peer; the text is for the user.
         """
         self._people().start_sas(now)
+
+    def start_password(self, secret: str, now: float) -> None:
+        """Begin to verify by a shared password, or answer the other's beginning with it.
+
+        Args:
+            secret: what this user typed.
+        Raises:
+            InvalidArgument: empty, or no password at all.
+            NotAvailable: not now, or not with this peer; the text is for the user.
+        """
+        self._people().start_password(secret, now)
 
     def confirm_sas(self, match: bool, now: float) -> None:
         """What this user says of the two strings.

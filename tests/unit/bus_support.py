@@ -75,6 +75,7 @@ class FakeTransfer(Channel):
         self.file_collection = ""
         self.encrypted = self.verified = False
         self.protocol = self.cipher_suite = self.key_exchange = self.verified_by = ""
+        self.verified_methods: list[str] = []
         self.peer_fingerprints: dict[str, str] = {}
         self.own_fingerprints: dict[str, str] = {}
         self.require_encrypted = self.require_verified = False

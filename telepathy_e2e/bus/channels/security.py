@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Protocol as TypingProtocol
 
 from telepathy_e2e.bus.members import Interface, Property, method
-from telepathy_e2e.bus.types import StringMap
+from telepathy_e2e.bus.types import StringMap, Strings
 from telepathy_e2e.bus.wire import DBusBool, DBusObjectPath, DBusStr
 from telepathy_e2e.service import names
 
@@ -36,6 +36,7 @@ class EndToEndSecurityInterface(Interface):
     PeerFingerprints = Property(StringMap, signals_changes=True)
     OwnFingerprints = Property(StringMap, signals_changes=True)
     VerifiedBy = Property(DBusStr, signals_changes=True)
+    VerifiedMethods = Property(Strings, signals_changes=True)
     RequireEncrypted = Property(DBusBool)
     RequireVerified = Property(DBusBool)
     Replaces = Property(DBusObjectPath)

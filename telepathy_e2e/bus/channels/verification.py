@@ -68,6 +68,7 @@ class PeerVerificationInterface(Interface):
     ShortAuthenticationString = Property(DBusStr, signals_changes=True)
 
     PeerStarted = Signal(Method=DBusStr)
+    CeremonyFailed = Signal(Method=DBusStr, Reason=DBusStr, Spent=DBusBool)
     Finished = Signal(State=DBusStr, Method=DBusStr)
 
     def __init__(self, question: Question) -> None:
