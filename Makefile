@@ -10,6 +10,7 @@ PREFIX ?= $(HOME)/.local
 DESTDIR ?=
 LIBDIR = $(PREFIX)/share/telepathy-e2e
 SERVICE = org.freedesktop.Telepathy.ConnectionManager.e2e.service
+AGENT_SERVICE = org.freedesktop.Telepathy.E2E.KeyAgent.service
 SERVICES = $(PREFIX)/share/dbus-1/services
 MANAGERS = $(PREFIX)/share/telepathy/managers
 
@@ -75,13 +76,14 @@ install:
 	$(PYTHON) -m venv --clear '$(DESTDIR)$(LIBDIR)/venv'
 	'$(DESTDIR)$(LIBDIR)/venv/bin/python' -m pip install --quiet --disable-pip-version-check .
 	$(if $(DESTDIR),grep -rlI '$(DESTDIR)$(LIBDIR)' '$(DESTDIR)$(LIBDIR)/venv/bin' '$(DESTDIR)$(LIBDIR)/venv/pyvenv.cfg' | xargs -r sed -i 's|$(DESTDIR)$(LIBDIR)|$(LIBDIR)|g')
-	for program in tpe2e telepathy-e2e; do ln -sfn "$(LIBDIR)/venv/bin/$$program" "$(DESTDIR)$(PREFIX)/bin/$$program"; done
+	for program in tpe2e telepathy-e2e telepathy-e2e-agent; do ln -sfn "$(LIBDIR)/venv/bin/$$program" "$(DESTDIR)$(PREFIX)/bin/$$program"; done
 	sed 's|@EXEC@|$(LIBDIR)/venv/bin/telepathy-e2e|' data/dbus-services/$(SERVICE).in > '$(DESTDIR)$(SERVICES)/$(SERVICE)'
+	sed 's|@EXEC@|$(LIBDIR)/venv/bin/telepathy-e2e-agent|' data/dbus-services/$(AGENT_SERVICE).in > '$(DESTDIR)$(SERVICES)/$(AGENT_SERVICE)'
 	install -m 644 data/dbus-services/e2e.manager '$(DESTDIR)$(MANAGERS)/e2e.manager'
 
 uninstall:
-	rm -f '$(DESTDIR)$(PREFIX)/bin/tpe2e' '$(DESTDIR)$(PREFIX)/bin/telepathy-e2e'
-	rm -f '$(DESTDIR)$(SERVICES)/$(SERVICE)' '$(DESTDIR)$(MANAGERS)/e2e.manager'
+	rm -f '$(DESTDIR)$(PREFIX)/bin/tpe2e' '$(DESTDIR)$(PREFIX)/bin/telepathy-e2e' '$(DESTDIR)$(PREFIX)/bin/telepathy-e2e-agent'
+	rm -f '$(DESTDIR)$(SERVICES)/$(SERVICE)' '$(DESTDIR)$(SERVICES)/$(AGENT_SERVICE)' '$(DESTDIR)$(MANAGERS)/e2e.manager'
 	rm -rf '$(DESTDIR)$(LIBDIR)'
 
 clean:

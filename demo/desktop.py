@@ -12,8 +12,12 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-SERVICE = "org.freedesktop.Telepathy.ConnectionManager.e2e.service"
-TEMPLATE = Path(__file__).parents[1] / "data" / "dbus-services" / f"{SERVICE}.in"
+TEMPLATES = Path(__file__).parents[1] / "data" / "dbus-services"
+# Which program the bus starts for a name.
+PROGRAMS = {
+    "org.freedesktop.Telepathy.ConnectionManager.e2e": "telepathy-e2e",
+    "org.freedesktop.Telepathy.E2E.KeyAgent": "telepathy-e2e-agent",
+}
 
 CONFIG = """<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus Configuration 1.0//EN"
  "http://www.freedesktop.org/standards/dbus/1.0/busconfig.dtd">
@@ -59,8 +63,10 @@ class Desktop:
     def _start(self) -> None:
         services = self.directory / "services"
         services.mkdir()
-        daemon = Path(sys.executable).parent / "telepathy-e2e"
-        (services / SERVICE).write_text(TEMPLATE.read_text().replace("@EXEC@", str(daemon)))
+        for name, program in PROGRAMS.items():
+            text = (TEMPLATES / f"{name}.service.in").read_text()
+            path = str(Path(sys.executable).parent / program)
+            (services / f"{name}.service").write_text(text.replace("@EXEC@", path))
         config = self.directory / "bus.conf"
         config.write_text(CONFIG.format(socket=self.directory / "bus", services=services))
         with self.log.open("w") as log:

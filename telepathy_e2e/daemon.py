@@ -11,7 +11,6 @@ import logging
 import os
 import signal
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from telepathy_e2e.bus import debug
@@ -38,14 +37,6 @@ IDLE_SECONDS: Final = 5.0
 GOODBYE_SECONDS: Final = 5.0
 
 OK, FAILED = 0, 1
-
-
-def data_directory(environment: Mapping[str, str]) -> Path:
-    """Where identities are kept (XDG Base Directory Specification)."""
-    home = environment.get("XDG_DATA_HOME", "")
-    # "all paths must be absolute": a relative one would put the keys wherever we were started.
-    base = Path(home) if os.path.isabs(home) else Path.home() / ".local" / "share"
-    return base / "telepathy-e2e"
 
 
 def roads(environment: Mapping[str, str]) -> frozenset[str]:
@@ -78,7 +69,6 @@ class Daemon:
         self._timer: asyncio.TimerHandle | None = None
         self._stop = asyncio.Event()
         self._tasks = TaskOwner("daemon")
-        self._identities = data_directory(os.environ) / "identities"
         # One for all connections, so that logging in again does not give more tries.
         self._tries: ContactTries | None = None
         objects = Objects(bus)
@@ -151,7 +141,7 @@ class Daemon:
 
     def _make_connection(self, parameters: Mapping[str, Any], path: str) -> Connection:
         from telepathy_e2e.service.connection import Connection
-        from telepathy_e2e.trust.identities import FileIdentities
+        from telepathy_e2e.trust.agent_identities import AgentIdentities
         from telepathy_e2e.verify.tries import ContactTries
 
         if self._tries is None:
@@ -159,7 +149,7 @@ class Daemon:
         return Connection(
             parameters,
             object_path=path,
-            identities=FileIdentities(self._identities),
+            identities=AgentIdentities(self._bus),
             roads=roads(os.environ),
             tries=self._tries,
             dispatcher=lambda: self._bus.has_owner(names.TP + "ChannelDispatcher"),

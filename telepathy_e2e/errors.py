@@ -25,6 +25,7 @@ E2EError
 │       └── CertNotProvided, CertUntrusted, CertExpired, CertNotActivated,
 │           CertFingerprintMismatch, CertHostnameMismatch, CertSelfSigned,
 │           CertRevoked, CertInsecure, CertLimitExceeded
+├── RemoteError                     another program on the bus did not do what it was asked
 └── PeerError                       the peer's (or server's) stanza or bytes are wrong
     └── SecurityError               ... so wrong that the session ends with <security-error/>
 """
@@ -184,6 +185,19 @@ class CertInsecure(CertError):
 
 class CertLimitExceeded(CertError):
     dbus_name = TP_ERROR + "Cert.LimitExceeded"
+
+
+class RemoteError(E2EError):
+    """Another program on the bus answered a call of ours with an error, or did not answer.
+
+    Args:
+        name: the error's D-Bus name.
+        text: what that program says; may be empty.
+    """
+
+    def __init__(self, name: str, text: str) -> None:
+        super().__init__(text)
+        self.name = name
 
 
 class PeerError(E2EError):

@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import socket
 import traceback
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, Protocol, cast
 
 from dbus_fast import Message, MessageFlag, MessageType, NameFlag, RequestNameReply, Variant
@@ -31,6 +32,7 @@ from dbus_fast.annotations import (
     DBusUInt16,
     DBusUInt32,
     DBusUInt64,
+    DBusUnixFd,
     DBusVariant,
 )
 from dbus_fast.constants import BusType
@@ -40,7 +42,7 @@ from dbus_fast.unpack import unpack_variants as plain
 
 from telepathy_e2e.bus import caller
 from telepathy_e2e.bus.caller import Call
-from telepathy_e2e.errors import E2EError, TelepathyError
+from telepathy_e2e.errors import E2EError, RemoteError, TelepathyError
 from telepathy_e2e.tasks import TaskOwner
 
 __all__ = [
@@ -59,6 +61,7 @@ __all__ = [
     "DBusUInt16",
     "DBusUInt32",
     "DBusUInt64",
+    "DBusUnixFd",
     "DBusVariant",
     "Result",
     "Variant",
@@ -78,6 +81,9 @@ SLICE: Final = 0.005
 # Entries of a dictionary that are marshalled at a time: about three milliseconds for all that there
 # is to know of as many contacts.
 PIECE: Final = 200
+
+# Seconds until a program that we call has answered; dbus-daemon starts it within 25 as well.
+CALL_TIMEOUT: Final = 25.0
 
 # A method's result: the signature and the body of the reply.
 Result = tuple[str, list[Any]]
@@ -123,18 +129,20 @@ class Bus:
         self._loop = asyncio.get_running_loop()
 
     @classmethod
-    async def connect(cls, address: str | None = None) -> Bus:
+    async def connect(cls, address: str | None = None, *, descriptors: bool = False) -> Bus:
         """Connect.
 
         Args:
             address: of the bus; None for the session bus.
+            descriptors: take those that are arguments (type ``h``) of calls: a method gets the
+                descriptor's number, which is good until it has answered. All others that come are
+                closed at once.
         Raises:
             BusGone: it cannot be reached; says why.
         """
         try:
-            # No descriptors are asked for: nothing here takes any, and those that came with a
-            # message unasked would stay open.
-            connection = MessageBus(address, BusType.SESSION, negotiate_unix_fd=False)
+            # dbus_fast leaves those open that nobody took, so who takes none asks for none.
+            connection = MessageBus(address, BusType.SESSION, negotiate_unix_fd=descriptors)
             await connection.connect()
         except (OSError, EOFError, DBusFastError, KeyError, ValueError) as error:
             raise BusGone(f"The session bus cannot be reached: {error}") from error
@@ -186,6 +194,40 @@ class Bus:
             return False
         return reply is not None and reply.body == [True]
 
+    async def call(
+        self,
+        destination: str,
+        path: str,
+        interface: str,
+        member: str,
+        signature: str = "",
+        body: Sequence[object] = (),
+    ) -> list[Any]:
+        """Call a method of another program, which is started if it can be; the reply's body.
+
+        Raises:
+            RemoteError: it answered with an error, went away, or did not answer in time.
+        """
+        message = Message(
+            destination=destination,
+            path=path,
+            interface=interface,
+            member=member,
+            signature=signature,
+            body=list(body),
+        )
+        try:
+            async with asyncio.timeout(CALL_TIMEOUT):
+                reply = await self._asked(lambda: self._bus.call(message))
+        except TimeoutError:
+            raise RemoteError(f"{DBUS}.Error.NoReply", f"{member}: no answer") from None
+        except BusGone as error:
+            raise RemoteError(f"{DBUS}.Error.Disconnected", str(error)) from error
+        if reply.message_type is MessageType.ERROR:
+            text = reply.body[0] if reply.body and isinstance(reply.body[0], str) else ""
+            raise RemoteError(reply.error_name or FAILED, text)
+        return list(reply.body)
+
     def release_name(self, name: str) -> None:
         """Give a name back, after everything that was sent before."""
         self._send(
@@ -226,6 +268,8 @@ class Bus:
     async def close(self) -> None:
         """Leave the bus; what was sent before still gets there."""
         await self.flush()
+        for message in self._calls:
+            _close_descriptors(message)
         self._calls.clear()
         await self._tasks.close()
         if self._bus.connected:
@@ -254,6 +298,7 @@ class Bus:
 
     def _received(self, message: Message) -> bool:
         if message.message_type is not MessageType.METHOD_CALL:
+            _close_descriptors(message)
             return False
         self._calls.append(message)
         if not self._draining:
@@ -279,18 +324,24 @@ class Bus:
             signature=message.signature,
             body=message.body,
         )
+        later = False
         with caller.calling(call):
             try:
+                _put_descriptors(message, call)
                 if self._answerer is None:
                     raise DBusFailure("UnknownObject", "There is nothing here yet")
                 caller.check(call)
                 result = self._answerer.call(call)
                 if not isinstance(result, tuple):
                     self._tasks.start(call.member, self._answer_later(message, call, result))
+                    later = True
                     return
                 self._reply(message, result)
             except Exception as error:  # the door: nothing of ours may go on from here
                 self._fail(message, call, error)
+            finally:
+                if not later:
+                    _close_descriptors(message)
             self._finish(call)
 
     async def _answer_later(self, message: Message, call: Call, result: Awaitable[Result]) -> None:
@@ -305,6 +356,8 @@ class Bus:
             raise
         except Exception as error:  # as above
             self._fail(message, call, error)
+        finally:
+            _close_descriptors(message)
         self._finish(call)
 
     def _reply(self, message: Message, result: Result) -> None:
@@ -332,6 +385,29 @@ class Bus:
 def complete_types(signature: str) -> list[str]:
     """The single complete types that a signature consists of."""
     return [each.signature for each in get_signature_tree(signature).types]
+
+
+def _put_descriptors(message: Message, call: Call) -> None:
+    """In the place of the indices that stand for them among the arguments.
+
+    Raises:
+        DBusFailure: an index without a descriptor, as from a caller that cannot pass any.
+    """
+    if "h" not in call.signature:
+        return
+    call.body = list(call.body)
+    for i, each in enumerate(complete_types(call.signature)):
+        if each == "h":
+            if not 0 <= call.body[i] < len(message.unix_fds):
+                raise DBusFailure("InvalidArgs", f"{call.member} came without its descriptors")
+            call.body[i] = message.unix_fds[call.body[i]]
+
+
+def _close_descriptors(message: Message) -> None:
+    """Those that came with a message, once."""
+    found, message.unix_fds = message.unix_fds, []
+    for each in found:
+        os.close(each)
 
 
 def _log_mistake(call: Call, error: Exception) -> None:

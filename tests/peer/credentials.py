@@ -10,7 +10,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding, load_der_public_key
 
-from telepathy_e2e.trust import identities
+from telepathy_e2e.trust import identity_files
 from telepathy_e2e.xtls import identity
 from telepathy_e2e.xtls.certificates import make_xmpp_addr
 from telepathy_e2e.xtls.identity import Credentials, PrivateKey
@@ -79,7 +79,7 @@ def identity_of(directory: Path, bare_jid: str) -> PrivateKey:
     """The identity key that a daemon keeps below this directory: for a thief."""
     for file in directory.rglob("*.pem"):
         if bare_jid in file.name:
-            return identities._parse(file, file.read_bytes())[0]
+            return identity_files.parse(file, file.read_bytes())[0]
     raise AssertionError(f"no identity of {bare_jid} below {directory}")
 
 

@@ -24,6 +24,9 @@ from dbus_fast.aio import MessageBus
 TP = "org.freedesktop.Telepathy."
 CM_NAME = TP + "ConnectionManager.e2e"
 CM_PATH = "/org/freedesktop/Telepathy/ConnectionManager/e2e"
+AGENT_NAME = TP + "E2E.KeyAgent"
+AGENT_PATH = "/org/freedesktop/Telepathy/E2E/KeyAgent"
+AGENT = AGENT_NAME + "1"
 CHANNEL = TP + "Channel"
 FILE_TRANSFER = CHANNEL + ".Type.FileTransfer"
 VERIFICATION = CHANNEL + ".Type.PeerVerification1"
@@ -113,9 +116,10 @@ class Side:
     async def _start_bus(self) -> None:
         services = self.directory / "services"
         services.mkdir()
-        (services / f"{CM_NAME}.service").write_text(
-            f"[D-BUS Service]\nName={CM_NAME}\nExec={sys.executable} -m telepathy_e2e\n"
-        )
+        for name, module in ((CM_NAME, "telepathy_e2e"), (AGENT_NAME, "telepathy_e2e.agent")):
+            (services / f"{name}.service").write_text(
+                f"[D-BUS Service]\nName={name}\nExec={sys.executable} -m {module}\n"
+            )
         config = self.directory / "bus.conf"
         config.write_text(BUS_CONFIG.format(path=self.directory / "bus", services=services))
         self._dbus = subprocess.Popen(

@@ -9,6 +9,7 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
+from telepathy_e2e.agent.interface import KeyAgent
 from telepathy_e2e.bus import caller, introspection, members
 from telepathy_e2e.bus.channels.base import ChannelInterface
 from telepathy_e2e.bus.channels.table import INTERFACES
@@ -52,6 +53,7 @@ EXPORTED: dict[str, type[members.Interface]] = {
             ConnectionInterface,
             RequestsInterface,
             ContactsInterface,
+            KeyAgent,
             *PARTS,
         )
     },

@@ -13,7 +13,7 @@ from dbus_fast import Message, Variant
 from telepathy_e2e.__main__ import main
 from telepathy_e2e.bus.identifiers import MANAGER_NAME, MANAGER_PATH
 from telepathy_e2e.bus.wire import Bus
-from telepathy_e2e.daemon import FAILED, OK, Daemon, data_directory
+from telepathy_e2e.daemon import FAILED, OK, Daemon
 from telepathy_e2e.debug_log import Ring
 from tests.support.bus import PrivateBus, RawClient, available, client_of
 
@@ -149,16 +149,6 @@ async def test_a_name_that_is_taken_is_a_failure(
     assert await asyncio.wait_for(second.run(), 10) == FAILED
     first.stop()
     await running
-
-
-@pytest.mark.parametrize("home", ["", "relative/path"])
-def test_keys_are_never_put_below_the_working_directory(home: str) -> None:
-    assert data_directory({"XDG_DATA_HOME": home}) == Path.home() / ".local/share/telepathy-e2e"
-    assert data_directory({}) == Path.home() / ".local/share/telepathy-e2e"
-
-
-def test_keys_are_kept_where_the_user_keeps_data() -> None:
-    assert data_directory({"XDG_DATA_HOME": "/data"}) == Path("/data/telepathy-e2e")
 
 
 def test_it_says_its_version(capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from telepathy_e2e.errors import InvalidArgument, NotAvailable
-from telepathy_e2e.trust import identities as module
-from telepathy_e2e.trust.identities import MAX_FILE, FileIdentities, Identities
+from telepathy_e2e.trust import identity_files as module
+from telepathy_e2e.trust.identities import FileIdentities, Identities
+from telepathy_e2e.trust.identity_files import MAX_FILE, path_of
 from telepathy_e2e.xtls.identity import (
     Credentials,
     check_credentials,
@@ -92,7 +93,7 @@ async def test_the_file_is_pem_that_other_tools_read(
 def test_no_account_leads_out_of_the_directory(
     store: FileIdentities, directory: Path, account: str
 ) -> None:
-    path = store._path(account)
+    path = path_of(store._directory, account)
     assert path.parent == directory
     assert path.name.isascii()
     assert path.name.isprintable()
@@ -101,12 +102,12 @@ def test_no_account_leads_out_of_the_directory(
 
 def test_long_and_short_accounts_never_share_a_file(store: FileIdentities) -> None:
     long = "ü" * 1000 + "@example.org"
-    name = store._path(long).name
+    name = path_of(store._directory, long).name
     assert len(name) <= 255
-    assert name != store._path(long + "x").name
-    assert name != store._path(name.removesuffix(".pem")).name
+    assert name != path_of(store._directory, long + "x").name
+    assert name != path_of(store._directory, name.removesuffix(".pem")).name
     for length in (188, 189):  # with the domain 200 and 201 characters
-        assert len(store._path("a" * length + "@example.org").name) <= 255
+        assert len(path_of(store._directory, "a" * length + "@example.org").name) <= 255
 
 
 async def test_a_long_account_has_an_identity(store: FileIdentities) -> None:
@@ -187,25 +188,25 @@ def test_a_file_at_the_bound_is_read(tmp_path: Path) -> None:
     path = tmp_path / "x"
     path.touch(0o600)
     path.write_bytes(b"x" * MAX_FILE)
-    assert module._read(path) == b"x" * MAX_FILE
+    assert module.read(path) == b"x" * MAX_FILE
     path.write_bytes(b"x" * (MAX_FILE + 1))
     with pytest.raises(NotAvailable):
-        module._read(path)
+        module.read(path)
 
 
 async def test_the_file_of_another_account_is_refused(store: FileIdentities) -> None:
     await store.identity(ALICE)
-    os.rename(store._path(ALICE), store._path(BOB))
+    os.rename(path_of(store._directory, ALICE), path_of(store._directory, BOB))
     with pytest.raises(NotAvailable, match="another account"):
         await store.identity(BOB)
 
 
 async def test_a_key_with_another_keys_certificate_is_refused(store: FileIdentities) -> None:
     await store.identity(ALICE)
-    path = store._path(ALICE)
+    path = path_of(store._directory, ALICE)
     key, _ = make_identity(ALICE, WALL)
     _, certificate = make_identity(ALICE, WALL)
-    path.write_bytes(module._dump(key, certificate))
+    path.write_bytes(module.dump(key, certificate))
     with pytest.raises(NotAvailable, match="backup"):
         await store.identity(ALICE)
 
@@ -213,7 +214,7 @@ async def test_a_key_with_another_keys_certificate_is_refused(store: FileIdentit
 @pytest.mark.parametrize("mode", [0o604, 0o640, 0o602, 0o660])
 async def test_a_file_that_others_can_reach_is_refused(store: FileIdentities, mode: int) -> None:
     first = await store.identity(ALICE)
-    path = store._path(ALICE)
+    path = path_of(store._directory, ALICE)
     path.chmod(mode)
     with pytest.raises(NotAvailable, match="chmod 600"):
         await store.identity(ALICE)
@@ -233,7 +234,7 @@ async def test_a_directory_that_others_can_reach_is_refused(
 
 async def test_a_link_is_not_followed(store: FileIdentities, tmp_path: Path) -> None:
     await store.identity(ALICE)
-    path = store._path(ALICE)
+    path = path_of(store._directory, ALICE)
     elsewhere = tmp_path / "elsewhere"
     os.rename(path, elsewhere)
     path.symlink_to(elsewhere)
@@ -243,7 +244,7 @@ async def test_a_link_is_not_followed(store: FileIdentities, tmp_path: Path) -> 
 
 async def test_neither_a_pipe_nor_a_directory_is_read(store: FileIdentities) -> None:
     await store.identity(ALICE)
-    path = store._path(ALICE)
+    path = path_of(store._directory, ALICE)
     path.unlink()
     os.mkfifo(path, 0o600)
     with pytest.raises(NotAvailable, match="not a file"):
@@ -303,15 +304,15 @@ async def test_the_one_who_comes_second_takes_the_first_ones_key(
     store: FileIdentities, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     winner = make_identity(ALICE, WALL)
-    create = module._create
+    create = module.create
 
     def late(path: Path, data: bytes) -> None:
-        create(path, module._dump(*winner))
+        create(path, module.dump(*winner))
         create(path, data)
 
-    monkeypatch.setattr(module, "_create", late)
+    monkeypatch.setattr(module, "create", late)
     assert await store.identity(ALICE) == winner[1]
-    assert only_file(store._directory) == store._path(ALICE)
+    assert only_file(store._directory) == path_of(store._directory, ALICE)
 
 
 def test_what_could_not_be_written_leaves_nothing_behind(
@@ -322,5 +323,5 @@ def test_what_could_not_be_written_leaves_nothing_behind(
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match="No space"):
-        module._create(tmp_path / "x.pem", b"data")
+        module.create(tmp_path / "x.pem", b"data")
     assert list(tmp_path.iterdir()) == []
