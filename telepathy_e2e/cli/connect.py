@@ -16,15 +16,13 @@ from telepathy_e2e.cli import names
 from telepathy_e2e.cli.bus import Bus, BusError, typed
 from telepathy_e2e.cli.exits import NOT_CONNECTED, OK, Exit, NotConnected, UsageError
 from telepathy_e2e.cli.output import Output
+from telepathy_e2e.cli.secret import first_line
 from telepathy_e2e.cli.together import first
 from telepathy_e2e.cli.views import ChannelView, ConnectionView, connections, same_account
 from telepathy_e2e.cli.words import fingerprint_lines, printable
 
 TLS: Final = names.SERVER_TLS
 CERTIFICATE: Final = names.TLS_CERTIFICATE
-
-# A password file holds a password, not a database.
-MAX_PASSWORD_BYTES: Final = 4096
 
 # TLS_Certificate_Reject_Reason Unknown.
 REJECT_UNKNOWN: Final = 0
@@ -210,21 +208,7 @@ def read_password(arguments: argparse.Namespace, output: Output) -> str:
         UsageError: there is none to be had.
     """
     if arguments.password_file is not None:
-        try:
-            with Path(arguments.password_file).open("rb") as file:
-                content = file.read(MAX_PASSWORD_BYTES + 1)
-        except OSError as error:
-            raise UsageError(
-                f"{arguments.password_file} cannot be read ({error.strerror})."
-            ) from error
-        line = content.partition(b"\n")[0].rstrip(b"\r")
-        try:
-            password = line.decode()
-        except UnicodeDecodeError:
-            raise UsageError(f"{arguments.password_file} is not UTF-8 text.") from None
-        if not password or len(line) > MAX_PASSWORD_BYTES:
-            raise UsageError(f"The first line of {arguments.password_file} is not a password.")
-        return password
+        return first_line(arguments.password_file)
     if password := os.environ.get("TPE2E_PASSWORD", ""):
         return password
     if not output.can_ask or not sys.stdin.isatty():

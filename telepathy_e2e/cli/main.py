@@ -13,6 +13,7 @@ from telepathy_e2e.cli import exits
 from telepathy_e2e.cli.exits import FAILED, INTERRUPTED, Exit, UsageError
 from telepathy_e2e.cli.output import Output, make_output
 from telepathy_e2e.cli.question import Answers, read_fingerprint
+from telepathy_e2e.cli.secret import first_line
 
 # Seconds until a login is given up.
 LOGIN_TIMEOUT = 60.0
@@ -144,6 +145,12 @@ def _add_answers(parser: argparse.ArgumentParser, *, by_eye: bool = False) -> No
         choices=("yes", "no", "stdin"),
         help="compare short strings and say this; stdin: read yes or no there, once it is shown",
     )
+    answers.add_argument(
+        "--secret-file",
+        metavar="FILE",
+        help="verify by a password that both know: the first line of FILE, or of standard input "
+        "if it is -",
+    )
     text = "the contact's fingerprint, known by another road: verified if it is that, else rejected"
     if by_eye:
         answers.add_argument(
@@ -195,7 +202,13 @@ def answers_from(arguments: argparse.Namespace) -> Answers:
     fingerprint: str | None = arguments.fingerprint
     if fingerprint and arguments.sas_matches:
         raise UsageError("--fingerprint and --sas-matches are two ways: choose one.")
+    secret_file: str | None = arguments.secret_file
+    if secret_file is not None and (fingerprint or arguments.sas_matches):
+        raise UsageError("--secret-file, --fingerprint and --sas-matches are ways: choose one.")
+    from_stdin = (secret_file or "").strip() == "-"
     return Answers(
+        secret=first_line(secret_file) if secret_file is not None and not from_stdin else None,
+        secret_from_stdin=from_stdin,
         sas=getattr(arguments, "sas", False),
         sas_matches=arguments.sas_matches,
         fingerprint=read_fingerprint(fingerprint) if fingerprint else None,

@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 import sys
+import termios
 from collections.abc import AsyncIterator, Iterator
 from typing import Final, Protocol, TextIO
 
@@ -63,6 +64,9 @@ class Output(Protocol):
         """Ask for one of ``choices`` (key to meaning); an empty answer is ``default``, or asks
         again where there is none.
         """
+
+    async def ask_secret(self, question: str) -> str:
+        """Ask for a line that is not shown while it is typed."""
 
 
 async def read_line(stream: TextIO) -> str:
@@ -123,6 +127,9 @@ class JsonOutput:
         yield _JsonMeter(self, name, size)
 
     async def ask(self, question: str, choices: dict[str, str], default: str = "") -> str:
+        raise UsageError("--json asks no questions: give the answer as an option.")
+
+    async def ask_secret(self, question: str) -> str:
         raise UsageError("--json asks no questions: give the answer as an option.")
 
 
@@ -218,6 +225,35 @@ class HumanOutput:
                     if answer == key or (key in ("y", "n") and answer in (_WORDS[key], key)):
                         return key
                 self.console.print(f"Please answer with one of {', '.join(keys)}.")
+
+    async def ask_secret(self, question: str) -> str:
+        if not self.can_ask:
+            raise UsageError("There is no terminal to ask on: give the answer as an option.")
+        async with self._quiet():
+            self.console.print(f"{printable(question, 1000)} ", end="", markup=False)
+            self.console.file.flush()
+            try:
+                with _without_echo(self._stdin):
+                    return await read_line(self._stdin)
+            except EOFError:
+                raise UsageError("The terminal was closed before the answer.") from None
+            finally:
+                self.console.print()
+
+
+@contextlib.contextmanager
+def _without_echo(terminal: TextIO) -> Iterator[None]:
+    """What is typed is not shown, however this ends."""
+    fd = terminal.fileno()
+    before = termios.tcgetattr(fd)
+    hidden = list(before)
+    hidden[3] &= ~termios.ECHO
+    # What was typed before the question is not the answer to it (as getpass does).
+    termios.tcsetattr(fd, termios.TCSAFLUSH, hidden)
+    try:
+        yield
+    finally:
+        termios.tcsetattr(fd, termios.TCSADRAIN, before)
 
 
 _WORDS: Final = {"y": "yes", "n": "no"}

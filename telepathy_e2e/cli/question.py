@@ -5,7 +5,7 @@ from __future__ import annotations
 import hmac
 import sys
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from telepathy_e2e.cli import names, qr
@@ -14,6 +14,7 @@ from telepathy_e2e.cli.exits import UNVERIFIED, Exit, UsageError
 from telepathy_e2e.cli.output import Output, read_line
 from telepathy_e2e.cli.views import ChannelView
 from telepathy_e2e.cli.words import (
+    FAILURES,
     METHODS,
     REASONS,
     fingerprint_lines,
@@ -35,6 +36,8 @@ class Answers:
     Args:
         sas: compare short strings without asking which method.
         sas_matches: ``yes``, ``no``, ``stdin`` (read the answer as a line there), or None: ask.
+        secret: the password that both know, to be compared without showing it; or None.
+        secret_from_stdin: it is the next line of standard input.
         fingerprint: the peer's identity fingerprint as 64 hex digits, known by another road; or
             None.
         by_eye: show the fingerprints and ask.
@@ -44,6 +47,8 @@ class Answers:
 
     sas: bool = False
     sas_matches: str | None = None
+    secret: str | None = field(default=None, repr=False)
+    secret_from_stdin: bool = False
     fingerprint: str | None = None
     by_eye: bool = False
     on_unverified: str | None = None
@@ -52,7 +57,12 @@ class Answers:
     @property
     def given(self) -> bool:
         """Whether there is an answer without asking anybody."""
-        return bool(self.sas_matches or self.fingerprint or self.on_unverified)
+        return bool(self.sas_matches or self.knows_secret or self.fingerprint or self.on_unverified)
+
+    @property
+    def knows_secret(self) -> bool:
+        """Whether a password is to be compared."""
+        return self.secret is not None or self.secret_from_stdin
 
     def check(self, output: Output, wanted: str) -> None:
         """Refuse a command that will ask (because of the option ``wanted``) where nobody can.
@@ -63,7 +73,7 @@ class Answers:
         if not output.can_ask and not self.given:
             raise UsageError(
                 f"{wanted} asks a question, and nobody can be asked here: add --sas-matches, "
-                "--fingerprint or --on-unverified."
+                "--secret-file, --fingerprint or --on-unverified."
             )
 
 
@@ -134,6 +144,12 @@ def _describe(question: ChannelView, output: Output) -> None:
         )
 
 
+# What the other side wants when it begins.
+_BEGUN: Final = {
+    "sas": "wants to compare short strings",
+    "password": "wants to compare a password that only the two of you know",
+}
+
 # One way to answer; None if the question is still open afterwards.
 _Way = Callable[[], Awaitable[tuple[str, str] | None]]
 
@@ -147,6 +163,7 @@ class _Dialogue:
         self._peer = (question.get(PV, "PeerFingerprints") or {}).get("sha-256", "")
         self._own = (question.get(PV, "OwnFingerprints") or {}).get("sha-256", "")
         self._methods = list(question.get(PV, "Methods") or ())
+        self._told = len(question.failures)
 
     @property
     def _over(self) -> bool:
@@ -162,6 +179,14 @@ class _Dialogue:
             ended = await self._by_eye()
             if ended is not None:
                 return ended
+        if self._answers.knows_secret and "password" in self._methods:
+            ended = await self._password()
+            if ended is not None:
+                return ended
+        elif self._answers.knows_secret:
+            self._output.say(
+                "no-password", f"{self._name}'s client cannot compare passwords.", style="yellow"
+            )
         wants_sas = self._answers.sas or self._answers.sas_matches is not None
         if wants_sas and "sas" in self._methods:
             ended = await self._sas()
@@ -201,6 +226,8 @@ class _Dialogue:
         choices = {}
         if "sas" in self._methods:
             choices["s"] = "compare a short string, over the telephone or face to face"
+        if "password" in self._methods:
+            choices["w"] = "type a password that only the two of you know; nobody gets to see it"
         choices |= {
             "f": "I have compared the fingerprint, by another road than this",
             "q": "show a QR code of my own fingerprint, to be scanned on the other side",
@@ -210,18 +237,22 @@ class _Dialogue:
         if not self._answers.may_proceed:
             del choices["p"]
         # Who is asked what to do must hear that the other side has begun, also while he thinks.
-        known = self._question.peer_started
-        if known == "sas":
-            self._output.say(
-                "peer-started", f"{self._name} wants to compare short strings.", method="sas"
-            )
+        self._tell_failures()
+        known, failures = self._question.peer_started, len(self._question.failures)
+        if known in _BEGUN:
+            self._output.say("peer-started", f"{self._name} {_BEGUN[known]}.", method=known)
         picked = await self._ask_unless_over(
             "What shall be done?",
             choices,
-            moot=lambda: self._over or self._question.peer_started != known,
+            moot=lambda: (
+                self._over
+                or self._question.peer_started != known
+                or len(self._question.failures) > failures
+            ),
         )
         ways: dict[str, _Way] = {
             "s": self._sas,
+            "w": self._password,
             "f": self._by_eye,
             "q": self._qr,
             "p": self._proceed,
@@ -321,13 +352,69 @@ class _Dialogue:
             await question.wait(ended)
         if self._over:
             return self._report(question.finished or ("", ""))
-        self._output.say(
-            "sas-failed",
-            "The comparison ended before both sides had answered. Three of these in a session, "
-            "and it is closed.",
-            style="yellow",
-        )
+        if not self._tell_failures():
+            self._say_failed("sas", "", spent=True)
         return None
+
+    async def _password(self) -> tuple[str, str] | None:
+        """Compare a password; None if that failed and the question is still open."""
+        question = self._question
+        secret = await self._secret()
+        if self._over:
+            return question.finished or ("", "")
+        failures = _failures(question)
+        begun = question.peer_started == "password"
+        try:
+            await question.call(PV, "StartPassword", "s", secret)
+        except BusError as error:
+            if not error.error.endswith(".InvalidArgument"):
+                raise
+            if self._answers.knows_secret:
+                raise UsageError(f"That is no password to compare: {error}.") from error
+            self._output.say("refused", f"That is not possible: {error}.", style="yellow")
+            return None
+        if not begun:
+            self._output.say(
+                "password-started", f"Waiting until {self._name} types the password too …"
+            )
+        await question.wait(lambda: self._over or _failures(question) > failures)
+        if self._over:
+            return self._report(question.finished or ("", ""))
+        if not self._tell_failures():
+            self._say_failed("password", "", spent=True)
+        return None
+
+    async def _secret(self) -> str:
+        if self._answers.secret is not None:
+            return self._answers.secret
+        if self._answers.secret_from_stdin:
+            try:
+                return await read_line(sys.stdin)
+            except EOFError:
+                raise Exit(UNVERIFIED, "Standard input ended before the password.") from None
+        return await self._question.unless(
+            lambda: self._over,
+            self._output.ask_secret(f"The password that only {self._name} and you know:"),
+        )
+
+    def _tell_failures(self) -> bool:
+        """Say what has failed since the last time; whether anything has."""
+        news = self._question.failures[self._told :]
+        self._told += len(news)
+        for method, reason, spent in news:
+            self._say_failed(method, reason, spent=spent)
+        return bool(news)
+
+    def _say_failed(self, method: str, reason: str, *, spent: bool) -> None:
+        why = FAILURES.get(reason, "it ended before both sides had answered")
+        count = " Three of these in a session, and it is closed." if spent else ""
+        self._output.say(
+            f"{method if method in METHODS else 'verification'}-failed",
+            f"No result from {METHODS.get(method, printable(method, 40))}: {why}.{count}",
+            style="yellow",
+            reason=reason,
+            spent=spent,
+        )
 
     async def _compare(self, text: str, ended: Callable[[], bool]) -> None:
         """Show the string and say whether it is the same on the other side."""

@@ -54,6 +54,8 @@ class ChannelView(View):
         self.closed = False
         self.state_reason = 0
         self.peer_started = ""
+        # What CeremonyFailed said: method, reason, whether it was one of the tries.
+        self.failures: list[tuple[str, str, bool]] = []
         self.finished: tuple[str, str] | None = None
         # Numbers each signal, so that a change and the change back are not taken for nothing.
         self.states: list[Any] = []
@@ -149,6 +151,10 @@ class ChannelView(View):
                 self.states.append(None)
             case names.PEER_VERIFICATION, "PeerStarted":
                 (self.peer_started,) = signal.args
+            case names.PEER_VERIFICATION, "CeremonyFailed":
+                method, reason, spent = signal.args
+                self.failures.append((method, reason, spent))
+                self.peer_started = ""
             case names.PEER_VERIFICATION, "Finished":
                 state, method = signal.args
                 self.finished = (state, method)

@@ -16,6 +16,18 @@ METHODS: Final = {
     "openpgp": "an OpenPGP key",
 }
 
+# Why a verification came to no result.
+FAILURES: Final = {
+    "wrong-password": "the two passwords differ, or somebody is in between",
+    "refused": "the other side did not want to",
+    "timeout": "it took too long",
+    "busy": "the other side was busy with another one",
+    "crossed": "the other side began at the same moment",
+    "bad-share": "the other side, or somebody in between, tried to cheat",
+    "wrong-reveal": "the other side, or somebody in between, tried to cheat",
+    "tries": "too many have failed already",
+}
+
 REASONS: Final = {
     "requested": "verification was asked for",
     "policy": "your policy asks for verification",
@@ -69,6 +81,9 @@ class Protection:
         # Verified without encrypted would be a contradiction; the lower level counts.
         self.verified = self.encrypted and channel.get(names.SECURABLE, "Verified") is True
         self.by = str(channel.get(names.SECURITY, "VerifiedBy") or "") if self.verified else ""
+        methods = channel.get(names.SECURITY, "VerifiedMethods")
+        listed = [str(each) for each in methods] if isinstance(methods, list) else []
+        self.methods = (listed or [self.by]) if self.by else []
         self.suite = str(channel.get(names.SECURITY, "CipherSuite") or "")
         self.exchange = str(channel.get(names.SECURITY, "KeyExchange") or "")
         self.protocol = str(channel.get(names.SECURITY, "Protocol") or "")
@@ -86,7 +101,8 @@ class Protection:
     def sentence(self) -> str:
         """The level in plain words."""
         if self.verified:
-            return f"encrypted, and the peer is verified by {METHODS.get(self.by, self.by)}"
+            ways = " and ".join(METHODS.get(each, each) for each in self.methods)
+            return f"encrypted, and the peer is verified by {ways}"
         if self.encrypted:
             return "encrypted, but nobody has verified that the peer is who it says"
         return "NOT PROTECTED: every server on the way can read and change it"
@@ -98,6 +114,7 @@ class Protection:
             "encrypted": self.encrypted,
             "verified": self.verified,
             "verified_by": self.by,
+            "verified_methods": self.methods,
             "protocol": self.protocol,
             "cipher_suite": self.suite,
             "key_exchange": self.exchange,

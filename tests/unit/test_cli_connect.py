@@ -6,7 +6,7 @@ import pytest
 from dbus_fast import Variant
 
 from telepathy_e2e.cli import names
-from telepathy_e2e.cli.connect import MAX_PASSWORD_BYTES
+from telepathy_e2e.cli.secret import MAX_PASSWORD_BYTES
 from tests.unit.cli_support import (
     ALICE,
     BOB,
