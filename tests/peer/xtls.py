@@ -12,7 +12,7 @@ from xml.etree.ElementTree import Element
 from telepathy_e2e.errors import SecurityError
 from telepathy_e2e.jingle.stanzas import Content
 from telepathy_e2e.role import Role
-from telepathy_e2e.verify import messages, sas
+from telepathy_e2e.verify import messages, pake, sas
 from telepathy_e2e.xtls import exporter, hello, identity
 from telepathy_e2e.xtls.canonical import offer_digest
 from telepathy_e2e.xtls.engine import Engine
@@ -139,7 +139,7 @@ class Secured:
             "identity": self.own.identity,
             "offered": self.offered,
             "accepted": self.accepted,
-            "methods": ("sas",),
+            "methods": ("sas", "password"),
             **changes,
         }
         return hello.build_hello(hello.Hello(**given))  # type: ignore[arg-type]
@@ -185,9 +185,9 @@ class Secured:
         identity.check_identity(self.peer_hello.identity, leaf, other, certificates.now())
         return self.peer_hello
 
-    async def hellos(self) -> Secured:
-        """Both."""
-        answer = asyncio.ensure_future(self.say_hello())
+    async def hellos(self, **changes: object) -> Secured:
+        """Both; ``changes`` to ours."""
+        answer = asyncio.ensure_future(self.say_hello(**changes))
         await self.hear_hello()
         assert await answer == ("", "")
         return self
@@ -239,6 +239,25 @@ class Secured:
         """Begin a comparison."""
         promise = sas.commitment(self.keys.binding, ceremony, self.role, nonce)
         return await self.say(messages.build("sas-commit", ceremony, promise))
+
+    # -- a shared password ------------------------------------------------------------------
+
+    def party(self, ceremony: str, secret: str, *, starts: bool) -> pake.Party:
+        """Our side of a run of the password method."""
+        initiator, responder = self.fingerprints()
+        return pake.Party(
+            starts=starts,
+            role=self.role,
+            binding=self.keys.binding,
+            ceremony=ceremony,
+            initiator_fingerprint=initiator,
+            responder_fingerprint=responder,
+            secret=pake.password_related_string(secret),
+        )
+
+    async def start_password(self, ceremony: str, share: bytes) -> tuple[str, str]:
+        """Begin a run."""
+        return await self.say(messages.build("pake-start", ceremony, share, suite=pake.SUITE))
 
     async def until_alert(self) -> SecurityError | None:
         """Read until TLS fails or the road ends; the failure, if TLS said one."""
