@@ -17,12 +17,24 @@ class TaskOwner:
         self._name = name
         self._tasks: set[asyncio.Task[Any]] = set()
 
-    def start(self, what: str, coroutine: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
-        """Run ``coroutine`` as a task called ``owner/what``."""
+    def start(
+        self, what: str, coroutine: Coroutine[Any, Any, Any], *, awaited: bool = False
+    ) -> asyncio.Task[Any]:
+        """Run ``coroutine`` as a task called ``owner/what``.
+
+        Args:
+            awaited: others wait for it, and what it raises is for them.
+        """
         task = asyncio.get_running_loop().create_task(coroutine, name=f"{self._name}/{what}")
         self._tasks.add(task)
-        task.add_done_callback(self._done)
+        task.add_done_callback(self._drop if awaited else self._done)
         return task
+
+    def _drop(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        # Those who waited may be gone by now.
+        if not task.cancelled():
+            task.exception()
 
     def _done(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)

@@ -135,11 +135,9 @@ class ContactInfo(Feature):
         """
         task = self._questions.get(jid)
         if task is None:
-            task = self._account.tasks.start("vcard", self._ask(jid))
+            task = self._account.tasks.start("vcard", self._ask(jid), awaited=True)
             self._questions[jid] = task
             task.add_done_callback(lambda _: self._questions.pop(jid, None))
-            # Whoever waits raises it; nobody may be left to.
-            task.add_done_callback(lambda done: done.cancelled() or done.exception())
         try:
             return await asyncio.shield(task)
         except asyncio.CancelledError:

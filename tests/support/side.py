@@ -382,7 +382,12 @@ class Side:
     async def provide(self, path: str, data: bytes) -> None:
         """ProvideFile over a unix socket, then the bytes once the transfer is open."""
         address = await self.cm(path, FILE_TRANSFER, "ProvideFile", "uuv", 0, 0, Variant("u", 0))
-        reader, writer = await asyncio.open_unix_connection(os.fsdecode(address))
+        try:
+            reader, writer = await asyncio.open_unix_connection(os.fsdecode(address))
+        except FileNotFoundError:
+            # It was over before we got there; its state says why.
+            await self.state(path, 5)
+            return
         await self.state(path, 3, 5)
         try:
             writer.write(data)
