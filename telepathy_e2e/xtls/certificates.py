@@ -20,9 +20,7 @@ from cryptography.utils import CryptographyDeprecationWarning
 from cryptography.x509.oid import SignatureAlgorithmOID
 
 from telepathy_e2e.errors import SecurityError
-
-# Ours have about 400 bytes, most of what varies is a JID of up to 3,071. Bounds what is parsed.
-MAX_CERTIFICATE = 8 * 1024
+from telepathy_e2e.xtls.encoding import MAX_CERTIFICATE as MAX_CERTIFICATE
 
 # For clocks that differ (spec/xtls.md, "Handshake").
 TOLERANCE = timedelta(days=1)

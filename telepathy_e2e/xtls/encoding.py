@@ -11,6 +11,10 @@ from xml.etree.ElementTree import Element, ParseError, XMLParser, tostring
 
 from telepathy_e2e.errors import PeerError
 
+# Bytes of a certificate (DER). Ours have about 400, most of what varies is a JID of up to 3,071.
+# Bounds what is decoded and parsed.
+MAX_CERTIFICATE = 8 * 1024
+
 # RFC 6120 section 11.1 keeps comments, processing instructions and document types out of XMPP, and
 # without a document type there are no entities: nothing can grow while it is parsed, and nothing
 # can be fetched. The parser is never shown such a thing.

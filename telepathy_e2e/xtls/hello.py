@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from xml.etree.ElementTree import Element, SubElement
 
 from telepathy_e2e.errors import PeerError, SecurityError
 from telepathy_e2e.verify.events import V
 from telepathy_e2e.xtls.canonical import DIGEST_SIZE
-from telepathy_e2e.xtls.certificates import MAX_CERTIFICATE
-from telepathy_e2e.xtls.encoding import decode, encode
+from telepathy_e2e.xtls.encoding import MAX_CERTIFICATE, decode, encode
 
 HELLO = f"{{{V}}}hello"
 
@@ -86,10 +85,33 @@ def build_hello(hello: Hello) -> Element:
         SubElement(element, _tag("method"), {"name": method})
     SubElement(element, _tag("offered")).text = encode(hello.offered)
     SubElement(element, _tag("accepted")).text = encode(hello.accepted)
-    for attestation in hello.attestations:
-        attributes = {"type": attestation.type, "summary": attestation.summary}
-        SubElement(element, _tag("attestation"), attributes).text = encode(attestation.data)
+    add_attestations(element, _tag("attestation"), hello.attestations)
     return element
+
+
+def add_attestations(parent: Element, tag: str, attestations: Iterable[Attestation]) -> None:
+    """Children of that tag, one for each."""
+    for attestation in attestations:
+        attributes = {"type": attestation.type, "summary": attestation.summary}
+        SubElement(parent, tag, attributes).text = encode(attestation.data)
+
+
+def read_attestations(elements: Iterable[Element]) -> tuple[Attestation, ...]:
+    """The opposite, as a peer wrote them; not judged.
+
+    Raises:
+        PeerError: not base64, or beyond the bounds.
+    """
+    attestations = tuple(
+        Attestation(
+            child.get("type", ""),
+            child.get("summary", ""),
+            decode(child.text, MAX_ATTESTATION_BYTES),
+        )
+        for child in elements
+    )
+    check_attestations(attestations)
+    return attestations
 
 
 def parse_hello(element: Element) -> Hello:
@@ -102,26 +124,16 @@ def parse_hello(element: Element) -> Hello:
         raise SecurityError("the first sealed message is not a hello")
     versions = element.findall(_tag("version"))
     methods = element.findall(_tag("method"))
-    given = element.findall(_tag("attestation"))
     if len(versions) > MAX_VERSIONS or len(methods) > MAX_METHODS:
         raise SecurityError("a hello with too many versions or methods")
     try:
-        attestations = tuple(
-            Attestation(
-                child.get("type", ""),
-                child.get("summary", ""),
-                decode(child.text, MAX_ATTESTATION_BYTES),
-            )
-            for child in given
-        )
-        check_attestations(attestations)
         return Hello(
             identity=decode(_only(element, "identity").text, MAX_CERTIFICATE),
             offered=_digest(element, "offered"),
             accepted=_digest(element, "accepted"),
             methods=tuple(_word(child.get("name", "")) for child in methods),
             versions=tuple(_version(child.text) for child in versions),
-            attestations=attestations,
+            attestations=read_attestations(element.findall(_tag("attestation"))),
         )
     except PeerError as error:
         raise SecurityError(f"a hello with {error}") from None

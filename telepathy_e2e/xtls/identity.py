@@ -44,6 +44,7 @@ __all__ = [
     "PrivateKey",
     "check_credentials",
     "check_identity",
+    "check_identity_alone",
     "check_leaf",
     "identity_fingerprint",
     "make_identity",
@@ -253,6 +254,25 @@ def check_identity(identity: bytes, leaf: bytes, bare_jid: str, wall: datetime) 
     Raises:
         SecurityError: anything but the form in the wire format.
     """
+    certificate = _checked_identity(identity, bare_jid, wall)
+    check_signature(parse(leaf), certificate.key)
+    return hashlib.sha256(certificate.spki).digest()
+
+
+def check_identity_alone(identity: bytes, bare_jid: str, wall: datetime) -> bytes:
+    """The same without a leaf: somebody who held this key once wrote that it is of this JID.
+
+    It proves no more than that, least of all that the JID's owner is who did.
+
+    Returns:
+        The identity fingerprint, 32 bytes.
+    Raises:
+        SecurityError: anything but the form in the wire format.
+    """
+    return hashlib.sha256(_checked_identity(identity, bare_jid, wall).spki).digest()
+
+
+def _checked_identity(identity: bytes, bare_jid: str, wall: datetime) -> Certificate:
     certificate = parse(identity)
     constraints, usage = certificate.constraints, certificate.usage
     if constraints is None or not certificate.constraints_critical:
@@ -272,8 +292,7 @@ def check_identity(identity: bytes, leaf: bytes, bare_jid: str, wall: datetime) 
     # Its own signature proves that whoever made it for this JID held the key, so that nobody can
     # claim another's key as his.
     check_signature(certificate, certificate.key)
-    check_signature(parse(leaf), certificate.key)
-    return hashlib.sha256(certificate.spki).digest()
+    return certificate
 
 
 def identity_fingerprint(identity: bytes) -> bytes:
