@@ -19,7 +19,7 @@ from pathlib import Path
 
 from dbus_fast import Variant
 
-from benchmarks import relay
+from benchmarks import chat, relay
 from tests.support.pair import Pair, parameters
 from tests.support.prosody import Prosody
 from tests.support.side import FILE_TRANSFER, Side
@@ -267,6 +267,7 @@ async def main() -> None:
         "first-byte": lambda: first_byte(server, table),
         "activation": lambda: activation(table),
         "accounts": lambda: accounts(server, table),
+        "chat": lambda: chat.run(table.row),
     }
     try:
         for name, part in parts.items():
