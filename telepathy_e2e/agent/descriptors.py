@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import fcntl
 import os
 from collections.abc import Callable
 from typing import Final
@@ -30,7 +31,7 @@ async def read_all(descriptor: int, limit: int) -> bytes:
         NotAvailable: the end did not come in time.
     """
     data = bytearray()
-    os.set_blocking(descriptor, False)
+    _prepare(descriptor, os.O_RDONLY)
     try:
         async with asyncio.timeout(PATIENCE):
             while len(data) <= limit:
@@ -57,7 +58,7 @@ async def write_all(descriptor: int, data: bytes) -> None:
         NotAvailable: nobody reads.
     """
     left = memoryview(data)
-    os.set_blocking(descriptor, False)
+    _prepare(descriptor, os.O_WRONLY)
     try:
         async with asyncio.timeout(PATIENCE):
             while left:
@@ -70,6 +71,13 @@ async def write_all(descriptor: int, data: bytes) -> None:
         raise NotAvailable(f"Nobody read the output within {PATIENCE:.0f} seconds") from None
     except OSError as error:
         raise InvalidArgument(f"This cannot be written: {error.strerror}") from None
+
+
+def _prepare(descriptor: int, mode: int) -> None:
+    # The wrong end of a pipe would never be ready.
+    if fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_ACCMODE not in (mode, os.O_RDWR):
+        raise InvalidArgument("This descriptor is for the other direction")
+    os.set_blocking(descriptor, False)
 
 
 async def _ready(descriptor: int, *, writing: bool) -> None:

@@ -74,6 +74,8 @@ class Store:
         """
         if len(account.encode(errors="replace")) > MAX_ACCOUNT:
             raise InvalidArgument("An account's name is not that long")
+        if "/" in account or not account.isprintable() or " " in account:
+            raise InvalidArgument("An identity belongs to a normalised bare JID")
         return files.path_of(self._directory, account)
 
     def accounts(self) -> list[str]:

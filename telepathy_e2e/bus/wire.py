@@ -297,6 +297,9 @@ class Bus:
     # -- in ---------------------------------------------------------------------------------
 
     def _received(self, message: Message) -> bool:
+        # dbus_fast gives one list to all messages until some of them has descriptors, and then adds
+        # to it: a call that came before would take them for its own, and close them.
+        message.unix_fds = list(message.unix_fds)
         if message.message_type is not MessageType.METHOD_CALL:
             _close_descriptors(message)
             return False

@@ -14,7 +14,7 @@ from typing import Any
 from dbus_fast import Message, Variant
 
 from tests.support.bus import PROPERTIES, PrivateBus, RawClient, client_of
-from tests.support.side import CM_NAME, CONNECTION, TP, plain
+from tests.support.side import AGENT_NAME, CM_NAME, CONNECTION, TP, plain
 
 ROOT = Path(__file__).parents[2]
 SERVICES = Path("/usr/share/dbus-1/services")
@@ -106,9 +106,10 @@ async def mission_control() -> AsyncIterator[Desktop]:
     )
     for each in NAMES:
         shutil.copy(SERVICES / each, bus.services)
-    (bus.services / f"{CM_NAME}.service").write_text(
-        f"[D-BUS Service]\nName={CM_NAME}\nExec={sys.executable} -m telepathy_e2e\n"
-    )
+    for name, module in ((CM_NAME, "telepathy_e2e"), (AGENT_NAME, "telepathy_e2e.agent")):
+        (bus.services / f"{name}.service").write_text(
+            f"[D-BUS Service]\nName={name}\nExec={sys.executable} -m {module}\n"
+        )
     try:
         async with client_of(bus) as client:
             yield Desktop(bus, client)
