@@ -89,6 +89,7 @@ PARAMETERS: Final = (
     Parameter("e2e-policy", "s", default="opportunistic"),
     Parameter("e2e-ask-certificate", "b", default=False),
     Parameter("e2e-always-verify", "b", default=False),
+    Parameter("e2e-publish-identity", "b", default=True),
 )
 
 _BY_NAME: Final = {each.name: each for each in PARAMETERS}

@@ -37,6 +37,7 @@ CONNECTION_INTERFACES: Final = (
     names.CONTACT_INFO,
     names.CLIENT_TYPES,
     names.ADDRESSING,
+    names.IDENTITIES,
     names.CONTACT_CAPABILITIES,
     names.POWER_SAVING,
 )

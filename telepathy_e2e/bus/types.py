@@ -38,6 +38,7 @@ ContactSubscriptions = Annotated[dict[int, tuple[int, int, str]], DBusSignature(
 ContactInfoFields = Annotated[list[list[Any]], DBusSignature("a(sasas)")]
 ContactInfoMap = Annotated[dict[int, list[list[Any]]], DBusSignature("a{ua(sasas)}")]
 FieldSpecs = Annotated[list[list[Any]], DBusSignature("a(sasuu)")]
+Identities = Annotated[list[list[Any]], DBusSignature("a(aya(ssay))")]
 ClientTypesMap = Annotated[dict[int, list[str]], DBusSignature("a{uas}")]
 
 # Results of several values: one signature after the other.

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from telepathy_e2e.service.contact_list import ContactList
     from telepathy_e2e.service.pep import Pep
     from telepathy_e2e.service.presence import PresenceFeature
+    from telepathy_e2e.service.published_identity import PublishedIdentities
     from telepathy_e2e.service.text import TextChannels
 
 
@@ -59,6 +60,7 @@ class Account(Owner, Protocol):
     contact_info: ContactInfo
     avatars: Avatars
     client_types: ClientTypes
+    published: PublishedIdentities
     text: TextChannels
 
     @property
@@ -69,10 +71,10 @@ class Account(Owner, Protocol):
         """Whether some client said that it handles PeerVerification1."""
 
     def has_key(self, bare_jid: str) -> bool:
-        """Whether a key of this contact has been seen while the connection lives."""
+        """Whether a key of this contact was seen, or published, while the connection lives."""
 
-    def key_seen(self, bare_jid: str) -> None:
-        """A hello of this contact was right."""
+    def key_seen(self, bare_jid: str, fingerprint: bytes) -> None:
+        """A hello of this contact was right; ``fingerprint`` is that of his identity."""
 
     async def find_peer(self, bare_jid: str) -> Resource:
         """The resource that takes files; Offline or NotCapable otherwise."""

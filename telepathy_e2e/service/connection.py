@@ -53,6 +53,7 @@ from telepathy_e2e.service.handles import Handles
 from telepathy_e2e.service.inband import InBandHub
 from telepathy_e2e.service.pep import Pep
 from telepathy_e2e.service.presence import PresenceFeature
+from telepathy_e2e.service.published_identity import PublishedIdentities
 from telepathy_e2e.service.server_questions import ServerQuestions
 from telepathy_e2e.service.sessions import Link, SessionHub
 from telepathy_e2e.service.text import TextChannels
@@ -186,6 +187,7 @@ class Connection:
         self.aliases.publish_nickname = self.contact_info.publish_nickname
         self.avatars = Avatars(self)
         self.client_types = ClientTypes(self)
+        self.published = PublishedIdentities(self)
         self.text = TextChannels(self)
         self.features: tuple[Feature, ...] = (
             self.files,
@@ -198,6 +200,7 @@ class Connection:
             self.contact_list,
             self.groups,
             self.blocking,
+            self.published,
             self.text,  # takes every message that is left
         )
         self.managers: tuple[ChannelManager, ...] = (self.files, self.text)
@@ -444,10 +447,11 @@ class Connection:
         return self._capabilities.handles(names.PEER_VERIFICATION)
 
     def has_key(self, bare_jid: str) -> bool:
-        return bare_jid in self._keys_seen
+        return bare_jid in self._keys_seen or self.published.has_key(bare_jid)
 
-    def key_seen(self, bare_jid: str) -> None:
+    def key_seen(self, bare_jid: str, fingerprint: bytes) -> None:
         self._keys_seen.add(bare_jid)
+        self.published.presented(bare_jid, fingerprint)
 
     def next_path(self, kind: str) -> str:
         self._paths += 1

@@ -106,7 +106,12 @@ class Pep(Feature):
     # -- what we publish --------------------------------------------------------------------
 
     async def publish(
-        self, node: str, item_id: str | None, payload: Element, access: Access = "presence"
+        self,
+        node: str,
+        item_id: str | None,
+        payload: Element,
+        access: Access = "presence",
+        most: int = 1,
     ) -> None:
         """Publish an item as the only one of its node, which need not exist.
 
@@ -115,12 +120,13 @@ class Pep(Feature):
             access: who may see it: contacts that see our presence, everybody, nobody but us.
                 A node that the user has set up otherwise keeps its setting, except that what is
                 for us alone is not published to others.
+            most: items that the node keeps; of more than one, each of our programs has its own.
         Raises:
             StanzaError, IqTimeout, Disconnected, InvalidArgument: see ``Client.send_iq``.
         """
         options = {
             "pubsub#persist_items": "true",
-            "pubsub#max_items": "1",
+            "pubsub#max_items": str(most),
             "pubsub#access_model": access,
         }
         try:

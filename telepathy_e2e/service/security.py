@@ -411,7 +411,7 @@ class Security:
         self.peer_fingerprints = {"sha-256": shown(event.peer_fingerprint)}
         self.own_fingerprints = {"sha-256": shown(event.own_fingerprint)}
         if not event.leaf_only:
-            self._account.key_seen(self._payload.target_id)
+            self._account.key_seen(self._payload.target_id, event.peer_fingerprint)
         self._payload.security_changed(
             "Encrypted",
             "Protocol",

@@ -30,6 +30,7 @@ from telepathy_e2e.service.events import (
     URIDefined,
 )
 from telepathy_e2e.service.handles import Handles
+from telepathy_e2e.xtls.published import Published
 from tests.support.bus import PROPERTIES, PrivateBus, RawClient, available, client_of
 
 FT = names.FILE_TRANSFER
@@ -447,6 +448,18 @@ class FakeClientTypes:
         return self.types.get(handle, ())
 
 
+class FakePublished:
+    """Follows ``service.published_identity.PublishedIdentities``."""
+
+    def __init__(self, handles: Handles) -> None:
+        self._handles = handles
+        self.published: list[Published] = []
+
+    async def fetch(self, handle: int) -> list[Published]:
+        self._handles.inspect(handle)
+        return self.published
+
+
 class FakeConnection:
     """Follows ``service.connection.Connection``."""
 
@@ -469,6 +482,7 @@ class FakeConnection:
         self.avatars: Any = FakeAvatars()
         self.contact_info: Any = FakeContactInfo()
         self.client_types: Any = FakeClientTypes()
+        self.published: Any = FakePublished(self.handles)
         self.power_saving_active = False
         self.failure: TelepathyError | None = None
         self._count = 0

@@ -88,8 +88,12 @@ class FakeServer:
         if inner.tag == P + "publish":
             if payload.find(P + "publish-options") is not None and "options" in self.refuses:
                 raise StanzaError(self.refuses["options"])
-            node.clear()
+            if payload.findtext(".//*[@var='pubsub#max_items']/*", "1") == "1":
+                node.clear()
             node[inner[0].get("id", "")] = inner[0][0]
+            return None
+        if inner.tag == P + "retract":
+            node.pop(inner[0].get("id", ""), None)
             return None
         answer = Element(pubsub.QUERY)
         items = SubElement(answer, P + "items", node=inner.get("node", ""))

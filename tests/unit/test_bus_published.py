@@ -12,6 +12,9 @@ from telepathy_e2e.service import names
 from telepathy_e2e.service.avatars import AvatarRetrieved, AvatarUpdated
 from telepathy_e2e.service.client_types import ClientTypesUpdated
 from telepathy_e2e.service.contact_info import ContactInfoChanged
+from telepathy_e2e.service.published_identity import IdentitiesChanged
+from telepathy_e2e.xtls.hello import Attestation
+from telepathy_e2e.xtls.published import Published
 from tests.unit.bus_support import CONN, Served, fixture
 
 served = fixture()
@@ -162,6 +165,7 @@ async def test_contacts_are_found_by_what_they_are_called_elsewhere(served: Serv
         (names.CONTACT_INFO, "SetContactInfo", "a(sasas)", ([],)),
         (names.CLIENT_TYPES, "GetClientTypes", "au", ([1],)),
         (names.CLIENT_TYPES, "RequestClientTypes", "u", (1,)),
+        (names.IDENTITIES, "GetIdentities", "u", (1,)),
         (names.ADDRESSING, "GetContactsByURI", "asas", ([], [])),
         (names.ADDRESSING, "GetContactsByVCardField", "sasas", ("x-jabber", [], [])),
     ],
@@ -203,3 +207,24 @@ async def test_the_protocol_normalises_addresses(served: Served) -> None:
         ((*field, "x-jabber", ""), "InvalidArgument"),
     ):
         assert await client.error(*target, *call) == ERROR + name
+
+
+async def test_identities_are_had_with_their_attestations_and_changes_told(served: Served) -> None:
+    connection = await served.connected()
+    own = connection.self_handle
+    assert await value(served, names.IDENTITIES, "GetIdentities", "u", own) == []
+    connection.published.published = [
+        Published(b"one", (Attestation("openpgp", "Signed by Carol", b"\x01"),)),
+        Published(b"two"),
+    ]
+    shown = await value(served, names.IDENTITIES, "GetIdentities", "u", own)
+    assert [(bytes(c), [[t, s, bytes(d)] for t, s, d in a]) for c, a in shown] == [
+        (b"one", [["openpgp", "Signed by Carol", b"\x01"]]),
+        (b"two", []),
+    ]
+    assert await error(served, names.IDENTITIES, "GetIdentities", "u", 999) == (
+        ERROR + "InvalidHandle"
+    )
+    connection.events.emit(IdentitiesChanged(own))
+    await served.settle()
+    assert ("IdentitiesChanged", [own]) in served.told()

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from telepathy_e2e.service.contact_info import ContactInfo
     from telepathy_e2e.service.contact_list import ContactList
     from telepathy_e2e.service.presence import PresenceFeature
+    from telepathy_e2e.service.published_identity import PublishedIdentities
 
 CONNECTED, CONNECTING, DISCONNECTED = range(3)
 
@@ -65,6 +66,9 @@ class Connection(Protocol):
 
     @property
     def client_types(self) -> ClientTypes: ...
+
+    @property
+    def published(self) -> PublishedIdentities: ...
 
     @property
     def handles(self) -> Handles: ...

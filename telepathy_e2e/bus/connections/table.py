@@ -14,6 +14,7 @@ from telepathy_e2e.bus.connections.contact_blocking import ContactBlockingInterf
 from telepathy_e2e.bus.connections.contact_groups import ContactGroupsInterface
 from telepathy_e2e.bus.connections.contact_info import ContactInfoInterface
 from telepathy_e2e.bus.connections.contact_list import ContactListInterface
+from telepathy_e2e.bus.connections.identities import IdentitiesInterface
 from telepathy_e2e.bus.connections.power_saving import PowerSavingInterface
 from telepathy_e2e.bus.connections.presence import PresenceInterface
 
@@ -27,6 +28,7 @@ PARTS: Final[tuple[type[ConnectionPart], ...]] = (
     ContactInfoInterface,
     ClientTypesInterface,
     AddressingInterface,
+    IdentitiesInterface,
     CapabilitiesInterface,
     PowerSavingInterface,
 )
