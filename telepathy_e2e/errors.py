@@ -16,6 +16,7 @@ E2EError
 │   ├── Cancelled                   the local user stopped it
 │   ├── Terminated                  the peer stopped it
 │   ├── ConnectionLost / ConnectionRefused / ConnectionFailed / ConnectionReplaced
+│   ├── ChannelBanned / ChannelFull / ChannelInviteOnly / ChannelKicked    a room does not want us
 │   ├── AuthenticationFailed        wrong password
 │   │   ├── ServiceConfused         the server's part of the login is wrong
 │   │   └── LoginCancelled          the user gave the login up
@@ -121,6 +122,22 @@ class ConnectionFailed(TelepathyError):
 
 class ConnectionReplaced(TelepathyError):
     dbus_name = TP_ERROR + "ConnectionReplaced"
+
+
+class ChannelBanned(TelepathyError):
+    dbus_name = TP_ERROR + "Channel.Banned"
+
+
+class ChannelFull(TelepathyError):
+    dbus_name = TP_ERROR + "Channel.Full"
+
+
+class ChannelInviteOnly(TelepathyError):
+    dbus_name = TP_ERROR + "Channel.InviteOnly"
+
+
+class ChannelKicked(TelepathyError):
+    dbus_name = TP_ERROR + "Channel.Kicked"
 
 
 class AuthenticationFailed(TelepathyError):

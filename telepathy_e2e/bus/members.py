@@ -54,20 +54,26 @@ class Property:
         setter: name of the interface's function that takes a new value; None: read-only.
         signals_changes: PropertiesChanged tells of new values. Telepathy's own interfaces have
             signals of their own for that, or the value never changes.
+        attribute: that has the value, if it has another name.
     """
 
     def __init__(
-        self, annotation: object, *, setter: str | None = None, signals_changes: bool = False
+        self,
+        annotation: object,
+        *,
+        setter: str | None = None,
+        signals_changes: bool = False,
+        attribute: str = "",
     ) -> None:
         self.signature = signature_of(annotation)
         self.setter = setter
         self.signals_changes = signals_changes
         self.name = ""
-        self._attribute = ""
+        self._attribute = attribute
 
     def __set_name__(self, owner: type, name: str) -> None:
         self.name = name
-        self._attribute = snake(name)
+        self._attribute = self._attribute or snake(name)
 
     @property
     def access(self) -> str:

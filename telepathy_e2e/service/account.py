@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from telepathy_e2e.service.pep import Pep
     from telepathy_e2e.service.presence import PresenceFeature
     from telepathy_e2e.service.published_identity import PublishedIdentities
+    from telepathy_e2e.service.rooms import Rooms
     from telepathy_e2e.service.text import TextChannels
 
 
@@ -61,6 +62,7 @@ class Account(Owner, Protocol):
     avatars: Avatars
     client_types: ClientTypes
     published: PublishedIdentities
+    rooms: Rooms
     text: TextChannels
 
     @property

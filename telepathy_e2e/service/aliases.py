@@ -15,7 +15,7 @@ from telepathy_e2e.service.events import ConnectionEvent
 from telepathy_e2e.service.feature import Feature
 from telepathy_e2e.xmpp import nick
 from telepathy_e2e.xmpp.iq import IqTimeout, StanzaError
-from telepathy_e2e.xmpp.jid import bare, normalise
+from telepathy_e2e.xmpp.jid import bare, local_of, normalise, resource_of
 from telepathy_e2e.xmpp.markup import is_sendable
 from telepathy_e2e.xmpp.roster import MAX_NAME, RosterChange
 
@@ -67,7 +67,14 @@ class Aliases(Feature):
         """
         return self._of(self._account.handles.inspect(handle))
 
+    def of_self(self) -> str:
+        """What we call ourselves, or the part of our address that people would use."""
+        own = self._of(self._account.self_id)
+        return own if own != self._account.self_id else local_of(own)
+
     def _of(self, jid: str) -> str:
+        if "/" in jid:
+            return resource_of(jid)  # somebody in a room: his nick there
         if jid == self._account.self_id:
             return self._own or self._nicks.get(jid) or self._cards.get(jid) or jid
         item = self._account.client.contacts().get(jid)

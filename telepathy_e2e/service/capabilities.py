@@ -64,7 +64,17 @@ TEXT_ALLOWED = (names.CHANNEL + ".TargetHandle", names.CHANNEL + ".TargetID")
 
 def channel_classes() -> list[ChannelClass]:
     """Requests.RequestableChannelClasses."""
-    return [*text_classes(), *file_classes()]
+    return [*text_classes(), *room_classes(), *file_classes()]
+
+
+def room_classes() -> list[ChannelClass]:
+    """Rooms, by their address or as Room2 names them, and lists of them."""
+    named = [names.ROOM + ".RoomName", names.ROOM + ".Server"]
+    return [
+        ({_TYPE: names.TEXT, _TARGET_TYPE: 2}, [*TEXT_ALLOWED, *named]),
+        ({_TYPE: names.TEXT, _TARGET_TYPE: 0}, named),
+        ({_TYPE: names.ROOM_LIST, _TARGET_TYPE: 0}, [names.ROOM_LIST + ".Server"]),
+    ]
 
 
 def text_classes() -> list[ChannelClass]:

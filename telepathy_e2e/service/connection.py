@@ -54,6 +54,7 @@ from telepathy_e2e.service.inband import InBandHub
 from telepathy_e2e.service.pep import Pep
 from telepathy_e2e.service.presence import PresenceFeature
 from telepathy_e2e.service.published_identity import PublishedIdentities
+from telepathy_e2e.service.rooms import Rooms
 from telepathy_e2e.service.server_questions import ServerQuestions
 from telepathy_e2e.service.sessions import Link, SessionHub
 from telepathy_e2e.service.text import TextChannels
@@ -189,7 +190,10 @@ class Connection:
         self.client_types = ClientTypes(self)
         self.published = PublishedIdentities(self)
         self.text = TextChannels(self)
+        self.rooms = Rooms(self)
+        self.text.is_occupant = self.rooms.is_occupant
         self.features: tuple[Feature, ...] = (
+            self.rooms,  # whoever is in a room is nobody's contact
             self.files,
             self.presences,
             self.pep,
@@ -203,7 +207,7 @@ class Connection:
             self.published,
             self.text,  # takes every message that is left
         )
-        self.managers: tuple[ChannelManager, ...] = (self.files, self.text)
+        self.managers: tuple[ChannelManager, ...] = (self.files, self.text, self.rooms)
         self.pep.on(nick.NICK, self.aliases.nick_published)
         self.client.set_features(self._disco())
         self.inband = InBandHub(self.client)
@@ -413,20 +417,21 @@ class Connection:
             NotImplementedByUs, InvalidArgument, InvalidHandle: see ``requests.parse``.
             TelepathyError: see ``feature.ChannelManager``.
         """
-        manager, asked = self._parsed(request)
+        manager, asked = await self._parsed(request)
         return self._made(await manager.create(asked))
 
     async def ensure_channel(self, request: Mapping[str, object]) -> tuple[bool, Channel]:
         """Requests.EnsureChannel: likewise, or a channel that is there and fits."""
-        manager, asked = self._parsed(request)
+        manager, asked = await self._parsed(request)
         yours, channel = await manager.ensure(asked)
         return yours, self._made(channel) if yours else channel
 
-    def _parsed(
+    async def _parsed(
         self, request: Mapping[str, object]
     ) -> tuple[ChannelManager, requests.ChannelRequest]:
         if self.status != CONNECTED:
             raise Disconnected("The connection is not up")
+        request = await self.rooms.completed(request)
         asked = requests.parse(request, self.requestable_channel_classes(), self.handles)
         return next(each for each in self.managers if each.manages(asked)), asked
 

@@ -85,7 +85,19 @@ class PresenceFeature(Feature):
         self._account.client.set_presence(
             SHOWS[status], message, priority if isinstance(priority, int) else 0
         )
+        self._account.rooms.presence_changed()
         self.tell([self._account.self_id])
+
+    def own_elements(self) -> list[Element]:
+        """What a presence says of our state, for those that go to somebody alone."""
+        status, message = self._own
+        elements = []
+        for name, text in (("show", SHOWS[status]), ("status", message)):
+            if text:
+                element = Element(f"{{{CLIENT}}}{name}")
+                element.text = text
+                elements.append(element)
+        return elements
 
     def receive_presence(self, stanza: Element) -> bool:
         """Our own comes back as the server tells it to others, and may have changed on the way."""
@@ -119,6 +131,8 @@ class PresenceFeature(Feature):
             return (1, "offline", "")
         if jid == account.self_id:
             return (STATUSES[self._own[0]][0], *self._own)
+        if "/" in jid:
+            return self._of_occupant(jid)
         # A server says nothing more of who is blocked: what it said last would stay for ever.
         is_blocked = jid in account.blocking
         best = best_of(account.client.resources(jid)) if not is_blocked else None
@@ -132,6 +146,17 @@ class PresenceFeature(Feature):
         if last is None or is_blocked:
             return (1, "offline", "")
         return (8, "error", last.text) if last.is_error else (1, "offline", last.text)
+
+    def _of_occupant(self, full_jid: str) -> tuple[int, str, str]:
+        shown = self._account.rooms.presence_of(full_jid)
+        if shown is None:
+            return (7, "unknown", "")
+        status = _STATUS_OF_SHOW.get(shown[0], "available")
+        return (STATUSES[status][0], status, shown[1])
+
+    def occupant_changed(self, handle: int) -> None:
+        """Somebody in a room is in another state."""
+        self._account.events.emit(PresencesChanged({handle: self.of(handle)}))
 
     async def of_all(self, handles: Sequence[int]) -> Mapping[int, tuple[int, str, str]]:
         """SimplePresence.GetPresences: of many, once it is known whose presence we see at all.

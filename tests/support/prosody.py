@@ -83,6 +83,7 @@ class Prosody:
     module_directory: Path | None = None
     hibernation: int = 3
     settings: str = ""
+    rooms: bool = False
     process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
 
     @classmethod
@@ -97,6 +98,7 @@ class Prosody:
         module_directory: Path | None = None,
         hibernation: int = 3,
         settings: str = "",
+        rooms: bool = False,
     ) -> Prosody:
         """Start a server and wait until it accepts connections.
 
@@ -109,6 +111,7 @@ class Prosody:
             hibernation: seconds for which a session is kept whose connection broke. Short, as
                 others hear only then that a program was killed.
             settings: Lua, appended to the settings of the virtual host.
+            rooms: with a conference service (``conference``).
         """
         port, tls_port, proxy_port = free_ports(3)
         server = cls(
@@ -124,6 +127,7 @@ class Prosody:
             module_directory=module_directory,
             hibernation=hibernation,
             settings=settings,
+            rooms=rooms,
         )
         try:
             server._write()
@@ -140,6 +144,11 @@ class Prosody:
     @property
     def proxy(self) -> str:
         return f"proxy.{self.domain}"
+
+    @property
+    def conference(self) -> str:
+        """Domain of the rooms."""
+        return f"conference.{self.domain}"
 
     @property
     def log(self) -> str:
@@ -275,6 +284,7 @@ class Prosody:
         lines.append(self.settings)
         lines.append(f"Component {_lua(self.proxy)} 'proxy65'")
         lines.append("proxy65_address = '127.0.0.1'")
+        lines += [f"Component {_lua(self.conference)} 'muc'"] * self.rooms
         return "\n".join(lines) + "\n"
 
 

@@ -66,6 +66,7 @@ STILL_NEEDED = {
     "GetHandle",
     "GetInterfaces",
     "GetSelfHandle",
+    "HandleOwnersChanged",
     "NewChannel",
     "RequestAvatar",
     "SelfHandleChanged",

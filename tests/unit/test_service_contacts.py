@@ -94,6 +94,7 @@ class World:
             tasks=TaskOwner("test"),
             parameters={},
             blocking=set(),
+            rooms=SimpleNamespace(presence_changed=lambda: None),
         )
         self.account.self_handle = self.account.handles.ensure(ME)
         account = cast(Account, self.account)

@@ -10,11 +10,17 @@ from telepathy_e2e.bus.channels.base import ChannelInterface
 from telepathy_e2e.bus.channels.chat_state import ChatStateInterface
 from telepathy_e2e.bus.channels.destroyable import DestroyableInterface
 from telepathy_e2e.bus.channels.file_transfer import FileTransferInterface
+from telepathy_e2e.bus.channels.group import GroupInterface
 from telepathy_e2e.bus.channels.messages import MessagesInterface
+from telepathy_e2e.bus.channels.password import PasswordInterface
+from telepathy_e2e.bus.channels.room import RoomInterface
+from telepathy_e2e.bus.channels.room_config import RoomConfigInterface
+from telepathy_e2e.bus.channels.room_list import RoomListInterface
 from telepathy_e2e.bus.channels.sasl import SASLInterface
 from telepathy_e2e.bus.channels.security import EndToEndSecurityInterface, SecurableInterface
 from telepathy_e2e.bus.channels.server_authentication import ServerAuthenticationInterface
 from telepathy_e2e.bus.channels.server_tls import ServerTLSInterface
+from telepathy_e2e.bus.channels.subject import SubjectInterface
 from telepathy_e2e.bus.channels.text import TextInterface
 from telepathy_e2e.bus.channels.verification import (
     CertificateRequestInterface,
@@ -36,6 +42,12 @@ INTERFACES: Final[Mapping[str, type[Interface]]] = {
         TextInterface,
         MessagesInterface,
         ChatStateInterface,
+        GroupInterface,
+        PasswordInterface,
+        RoomInterface,
+        RoomConfigInterface,
+        SubjectInterface,
+        RoomListInterface,
         DestroyableInterface,
         SecurableInterface,
         EndToEndSecurityInterface,

@@ -19,6 +19,7 @@ from telepathy_e2e.bus.wire import (
 )
 from telepathy_e2e.service import names
 from telepathy_e2e.service.events import ConnectionEvent
+from telepathy_e2e.service.handles import HANDLE_TYPE_ROOM
 from telepathy_e2e.tasks import TaskOwner
 
 if TYPE_CHECKING:
@@ -114,8 +115,10 @@ class ConnectionInterface(Interface):
         return self._connection.self_handle
 
     @method("RequestHandles")
-    def request_handles(self, Handle_Type: DBusUInt32, Identifiers: Strings) -> Handles:
+    async def request_handles(self, Handle_Type: DBusUInt32, Identifiers: Strings) -> Handles:
         self._check_handles(Handle_Type)
+        if Handle_Type == HANDLE_TYPE_ROOM:
+            Identifiers = await self._connection.rooms.complete(Identifiers)
         return [self._connection.handles.ensure(each, Handle_Type) for each in Identifiers]
 
     @method("InspectHandles")

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from telepathy_e2e.service.contact_list import ContactList
     from telepathy_e2e.service.presence import PresenceFeature
     from telepathy_e2e.service.published_identity import PublishedIdentities
+    from telepathy_e2e.service.rooms import Rooms
 
 CONNECTED, CONNECTING, DISCONNECTED = range(3)
 
@@ -66,6 +67,9 @@ class Connection(Protocol):
 
     @property
     def client_types(self) -> ClientTypes: ...
+
+    @property
+    def rooms(self) -> Rooms: ...
 
     @property
     def published(self) -> PublishedIdentities: ...
