@@ -20,6 +20,9 @@ ERROR = f"{{{CLIENT}}}error"
 STANZAS = "urn:ietf:params:xml:ns:xmpp-stanzas"
 JINGLE_ERRORS = "urn:xmpp:jingle:errors:1"
 
+# In place of a payload that was not kept; no element of XML can be called so.
+TOO_LARGE = "too large"
+
 # Seconds for an answer. A busy server far away takes a few; people do not wait longer.
 IQ_TIMEOUT = 30.0
 # Characters of an error's text that are kept; it is shown to people.
@@ -204,6 +207,20 @@ class Iqs:
             case _:
                 log.info("an iq of no type was ignored")
 
+    def too_large(self, iq: Element) -> None:
+        """An iq arrived that was too large to be kept; ``iq`` has its attributes."""
+        if iq.get("type") in ("result", "error"):
+            answer = Element(IQ, {**iq.attrib, "type": "error"})
+            error = SubElement(answer, ERROR)
+            SubElement(error, f"{{{STANZAS}}}policy-violation")
+            SubElement(error, f"{{{STANZAS}}}text").text = "The answer is too large"
+            self._answered(answer)
+        else:
+            # A payload that nobody asks for: what was asked is not known.
+            asked = Element(IQ, iq.attrib)
+            asked.append(Element(TOO_LARGE))
+            self.receive(asked)
+
     def _answered(self, iq: Element) -> None:
         to, future, arrived = self._pending.get(iq.get("id", ""), (None, None, None))
         if future is None or future.done() or not self._is_from(iq.get("from"), to):
@@ -251,6 +268,8 @@ class Iqs:
             # RFC 6120 section 8.2.3, rule 5
             if len(payloads) != 1:
                 raise PeerError("a request needs exactly one child", "bad-request")
+            if request.payload.tag == TOO_LARGE:
+                raise PeerError("the request is too large", "policy-violation")
             handler = self._handlers.get(request.payload.tag)
             if handler is None:
                 raise PeerError("nobody here knows this namespace", "service-unavailable")

@@ -17,7 +17,13 @@ from telepathy_e2e.errors import PeerError
 # Bytes of one stanza. Servers forward 256 to 512 KiB at most; the largest thing that they send
 # themselves is the roster, some 150 bytes a contact: this is room for 14,000.
 MAX_STANZA = 2 * 1024 * 1024
-# The same before login, when it is anybody who talks to us.
+# Bytes after which a stanza that is too large ends the stream; up to there its content is skipped.
+# Servers that let vCards of 10 MB through exist, and whose they are must not end our connection.
+MAX_SKIPPED = 64 * 1024 * 1024
+# Bytes of one tag with its attributes: as long as it is not whole, expat begins it again with all
+# that comes.
+MAX_TAG = 64 * 1024
+# Bytes of one stanza before login, when it is anybody who talks to us.
 MAX_STANZA_EARLY = 64 * 1024
 # Elements in one another. Jingle needs 8; deep trees overflow the stack of whoever walks them.
 MAX_DEPTH = 64
@@ -42,11 +48,18 @@ class Stanza:
 
 
 @dataclass(frozen=True)
+class Oversized:
+    """One child of the stream that was too large: ``element`` has its attributes and no content."""
+
+    element: Element
+
+
+@dataclass(frozen=True)
 class Closed:
     """The stream ended in order."""
 
 
-Event = Opened | Stanza | Closed
+Event = Opened | Stanza | Oversized | Closed
 
 
 class StreamParser:
@@ -54,10 +67,12 @@ class StreamParser:
 
     Args:
         max_stanza: bytes that one stanza may have.
+        max_skipped: bytes that one may have that is skipped for being larger than that; 0: none is.
     """
 
-    def __init__(self, max_stanza: int = MAX_STANZA) -> None:
+    def __init__(self, max_stanza: int = MAX_STANZA, max_skipped: int = 0) -> None:
         self.max_stanza = max_stanza
+        self.max_skipped = max_skipped
         self._events: list[Event] = []
         self._namespaces: list[tuple[str | None, str]] = []
         self._header: Element | None = None
@@ -70,6 +85,8 @@ class StreamParser:
         self._depth = 0
         self._elements = 0
         self._builder: TreeBuilder | None = None
+        self._skipped: Element | None = None
+        self._root: Any = None
         parser = expat.ParserCreate("UTF-8", "}")
         parser.buffer_text = True
         parser.StartElementHandler = self._opened
@@ -99,6 +116,8 @@ class StreamParser:
         except expat.ExpatError:
             raise PeerError("The server sent broken XML", "not-well-formed") from None
         self._check_size(self._fed)
+        if self._fed - self._parser.CurrentByteIndex > MAX_TAG + len(data):
+            raise PeerError("The server sent a tag that is too large", "policy-violation")
         events, self._events = self._events, []
         if self._fed > RENEW_AFTER:
             self._renew(data)
@@ -115,57 +134,81 @@ class StreamParser:
                 self._header = Element(tag, attrib)
                 self._events.append(Opened(self._header))
             return
-        if self._builder is None:
+        if self._depth == 2:
             self._builder = TreeBuilder()
             self._start = self._parser.CurrentByteIndex
             self._elements = 0
+        # Of what is skipped as well: expat remembers the names of it.
         self._elements += 1 + len(attrib)
         if self._elements > MAX_ELEMENTS:
             raise PeerError("The server sent a stanza that is too large", "policy-violation")
-        self._builder.start(tag, attrib)
+        if self._builder is not None:
+            element = self._builder.start(tag, attrib)
+            if self._depth == 2:
+                self._root = element
 
     def _closed(self, name: str) -> None:
-        self._depth -= 1
-        if self._builder is None:
+        if self._depth == 1:
+            self._depth = 0
             self._events.append(Closed())
             return
-        self._builder.end(_clark(name))
+        if self._depth == 2:
+            self._check_size(self._parser.CurrentByteIndex)
+        self._depth -= 1
+        if self._builder is not None:
+            self._builder.end(_clark(name))
         if self._depth == 1:
-            self._last_end = self._parser.CurrentByteIndex
-            self._check_size(self._last_end)
-            self._start = self._last_end
-            element: Any = self._builder.close()
-            self._builder = None
-            self._events.append(Stanza(element))
+            self._last_end = self._start = self._parser.CurrentByteIndex
+            if self._skipped is not None:
+                self._events.append(Oversized(self._skipped))
+            elif self._builder is not None:
+                element: Any = self._builder.close()
+                self._events.append(Stanza(element))
+            self._builder = self._skipped = self._root = None
 
     def _text(self, text: str) -> None:
         if self._builder is not None:
             self._builder.data(text)
+        elif self._skipped is not None:
+            return
         elif text.strip():
             raise PeerError("The server sent text between stanzas", "invalid-xml")
         else:
             self._start = self._fed
 
     def _check_size(self, end: int) -> None:
-        if end - self._start > self.max_stanza:
+        """Of what began at ``_start`` and goes on at ``end``."""
+        size = end - self._start
+        if size <= self.max_stanza:
+            return
+        if self._depth < 2 or size > self.max_skipped:
             raise PeerError("The server sent a stanza that is too large", "policy-violation")
+        if self._skipped is None:
+            self._skipped = Element(self._root.tag, self._root.attrib)
+            self._builder = self._root = None
 
     def _namespace(self, prefix: str | None, uri: str | None) -> None:
         if self._depth == 0 and self._header is None:
             self._namespaces.append((prefix, uri or ""))
 
     def _renew(self, data: bytes) -> None:
-        """Start expat afresh if nothing is open but the stream itself."""
+        """Start expat afresh after the last whole stanza, if one ended in ``data``."""
         before = self._fed - len(data)
-        tail = data[self._last_end - before :]
         primer = self._primer()
-        # Nothing begun after the last stanza: expat points after an empty element, and else at the
-        # closing tag, which has one ">" and that at its end.
-        closing = tail.startswith(b"</") and tail.find(b">") == len(tail) - 1
-        if self._depth == 1 and self._last_end >= before and primer and (closing or not tail):
-            self._begin()
-            self._fed = self._start = len(primer)
-            self._parser.Parse(primer, False)
+        if self._depth < 1 or self._last_end < max(before, 1) or not primer:
+            return
+        # expat points after an empty element, and else at the closing tag, which has one ">".
+        tail = data[self._last_end - before :]
+        if tail.startswith(b"</"):
+            _, end, tail = tail.partition(b">")
+            if not end:
+                return  # of the stream, and not whole
+        self._begin()
+        self._parser.Parse(primer, False)
+        self._start = len(primer)
+        self._fed = len(primer) + len(tail)
+        # What has begun already begins again; no stanza ends in it.
+        self._parser.Parse(tail, False)
 
     def _primer(self) -> bytes:
         """The stream's opening tag with its prefixes, or nothing if we cannot tell what it was."""

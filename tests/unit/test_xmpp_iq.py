@@ -239,3 +239,28 @@ async def test_errors_are_read_whatever_they_are() -> None:
             await task
         error = raised.value
         assert (error.condition, error.text, error.jingle_condition) == expected
+
+
+async def test_an_answer_that_was_too_large_is_an_error_of_who_gave_it() -> None:
+    wire = Wire()
+    task, id = await wire.ask(PEER)
+    iq = Element("{jabber:client}iq", {"id": id, "type": "result", "from": "x@example.test/y"})
+    wire.iqs.too_large(iq)
+    assert not await settled(task)
+    iq.set("from", PEER)
+    wire.iqs.too_large(iq)
+    with pytest.raises(StanzaError) as caught:
+        await task
+    assert caught.value.condition == "policy-violation"
+    wire.iqs.too_large(iq)
+
+
+@pytest.mark.parametrize("type", ["get", "set"])
+async def test_a_request_that_was_too_large_is_refused(type: str) -> None:
+    wire = Wire()
+    wire.iqs.too_large(Element("{jabber:client}iq", {"id": "1", "type": type, "from": PEER}))
+    (answer,) = wire.answers()
+    assert "policy-violation" in answer
+    assert f"to='{PEER}'" in answer.replace('"', "'")
+    wire.iqs.too_large(Element("{jabber:client}iq", {"id": "1", "from": PEER}))
+    assert len(wire.sent) == 1

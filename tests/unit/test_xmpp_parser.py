@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from xml.etree.ElementTree import tostring
 
 import pytest
@@ -13,10 +14,12 @@ from telepathy_e2e.xmpp import parser as parser_module
 from telepathy_e2e.xmpp.parser import (
     MAX_DEPTH,
     MAX_ELEMENTS,
+    MAX_TAG,
     RENEW_AFTER,
     Closed,
     Event,
     Opened,
+    Oversized,
     Stanza,
     StreamParser,
 )
@@ -39,6 +42,8 @@ def shown(events: list[Event]) -> list[bytes | str]:
                 result.append(tostring(header))
             case Stanza(element):
                 result.append(tostring(element))
+            case Oversized(element):
+                result.append(b"too large: " + tostring(element))
             case Closed():
                 result.append("closed")
     return result
@@ -209,3 +214,79 @@ def test_names_are_not_forgotten_in_the_middle_of_something(
         parser = StreamParser()
         events = parser.feed(HEADER) + parser.feed(middle) + parser.feed(whole[len(middle) :])
         assert len(events) == 3
+
+
+# -- what is too large, of somebody for whom the server can do nothing --------------------------
+
+LARGE = b"<iq from='a@b/c' id='1'><v><p>" + b"x" * 3000 + b"</p><q/>\xc3\xa9&amp;</v></iq>"
+
+
+@pytest.mark.parametrize("step", [1, 7, 1000, 100_000])
+def test_a_stanza_that_is_too_large_is_skipped_and_the_stream_goes_on(step: int) -> None:
+    stream = HEADER + sized(10) + LARGE + b" " + sized(20) + LARGE + LARGE + b"<e/></stream:stream>"
+    told = shown(pieces(StreamParser(1000, 5000), stream, step))
+    dropped = b"too large: " + b'<ns0:iq xmlns:ns0="jabber:client" from="a@b/c" id="1" />'
+    assert [each == dropped for each in told] == [0, 0, 1, 0, 1, 1, 0, 0]
+    assert told[-1] == "closed"
+
+
+@pytest.mark.parametrize("step", [7, 100_000])
+def test_what_is_skipped_has_a_bound_as_well(step: int) -> None:
+    limit = 5000
+    within = pieces(StreamParser(1000, limit), HEADER + sized(limit - 8), step)
+    assert isinstance(within[-1], Oversized)
+    with pytest.raises(PeerError) as raised:
+        pieces(StreamParser(1000, limit), HEADER + sized(limit + 1), step)
+    assert raised.value.condition == "policy-violation"
+
+
+def test_the_number_of_elements_that_are_skipped_has_a_bound() -> None:
+    """expat remembers every name, those of what is skipped too."""
+    within = StreamParser(1000, 10**9).feed(
+        HEADER + b"<a>" + b"<b/>" * (MAX_ELEMENTS - 1) + b"</a>"
+    )
+    assert isinstance(within[-1], Oversized)
+    with pytest.raises(PeerError):
+        StreamParser(1000, 10**9).feed(HEADER + b"<a>" + b"<b/>" * MAX_ELEMENTS + b"</a>")
+
+
+@pytest.mark.parametrize("inside", [b"", b"<b>" + b"x" * 2000])
+def test_a_tag_has_a_bound_of_its_own(inside: bytes) -> None:
+    """expat begins it again with every piece that comes, as long as it is not whole."""
+    value = b"x" * (MAX_TAG - 10)
+    parser = StreamParser(10**6, 10**9)
+    pieces(parser, HEADER + b"<a>" + inside + b"<c d='" + value + b"'/>", 500)
+    parser = StreamParser(10**6, 10**9)
+    with pytest.raises(PeerError) as raised:
+        pieces(parser, HEADER + b"<a>" + inside + b"<c d='" + value + b"x" * 2000, 500)
+    assert raised.value.condition == "policy-violation"
+
+
+def test_what_is_skipped_is_not_kept() -> None:
+    parser = StreamParser(100_000, 10**9)
+    parser.feed(HEADER + b"<message><body>")
+    text = b"x" * 4096
+    tracemalloc.start()
+    try:
+        for _ in range(2000):
+            assert parser.feed(text) == []
+        assert tracemalloc.get_traced_memory()[1] < 1_000_000
+    finally:
+        tracemalloc.stop()
+    (dropped,) = parser.feed(b"</body></message>")
+    assert isinstance(dropped, Oversized)
+
+
+def test_names_are_forgotten_though_no_piece_ends_with_a_stanza() -> None:
+    parser = StreamParser()
+    parser.feed(HEADER)
+    rest, count = b"", 0
+    for number in range(3 * RENEW_AFTER // 1000):
+        data = rest + b"<iq><x:n%d>%s</x:n%d></iq>" % (number, b"x" * 1000, number)
+        rest = data[-(number % 8 + 1) * 100 :]
+        for event in parser.feed(data[: len(data) - len(rest)]):
+            assert isinstance(event, Stanza)
+            assert event.element[0].tag == f"{{urn:x}}n{count}"
+            count += 1
+    assert count >= 3 * RENEW_AFTER // 1000 - 1
+    assert len(parser._parser.intern) < 2 * RENEW_AFTER // 1000
