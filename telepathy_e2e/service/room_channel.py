@@ -196,7 +196,9 @@ class RoomChannel(TextChannel):
         self._sent: OrderedDict[str, _Sent] = OrderedDict()
         self._theirs: OrderedDict[tuple[str, str], None] = OrderedDict()
         self._invited: dict[str, str] = {}
-        self.topic = RoomSubject(self.events, target_id, self._post)
+        self.topic = RoomSubject(
+            self.events, target_id, self._post, lambda: self.group.self_handle
+        )
         self.settings = RoomSettings(
             account,
             target_id,

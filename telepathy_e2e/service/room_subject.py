@@ -34,15 +34,21 @@ class RoomSubject:
     Args:
         room: bare JID.
         send: sends a message, or raises.
+        self_handle: ours in the room.
     """
 
     def __init__(
-        self, events: Emitter[ChannelEvent], room: str, send: Callable[[Message], None]
+        self,
+        events: Emitter[ChannelEvent],
+        room: str,
+        send: Callable[[Message], None],
+        self_handle: Callable[[], int],
     ) -> None:
         self._events = events
         self._room = room
         self._send = send
-        self._waiting: dict[str, asyncio.Future[None]] = {}
+        self._self_handle = self_handle
+        self._waiting: dict[str, tuple[str, asyncio.Future[None]]] = {}
         self.text = ""
         self.actor = ""
         self.actor_handle = 0
@@ -59,9 +65,11 @@ class RoomSubject:
         """
         if not is_sendable(subject) or len(subject) > MAX_SUBJECT:
             raise InvalidArgument("This cannot be the subject of a room")
+        if subject == self.text and self.actor_handle == self._self_handle():
+            return  # a room that is told the same again says nothing
         token = outgoing.new_token()
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting[token] = future
+        self._waiting[token] = (subject, future)
         try:
             self._send(Message(to=self._room, type="groupchat", id=token, subject=subject))
             async with asyncio.timeout(SET_SECONDS):
@@ -79,23 +87,26 @@ class RoomSubject:
         # A room that has none says so to whoever comes in.
         self.timestamp = stamp if event.nick or event.subject else UNKNOWN_TIME
         self._events.emit(Changed(names.SUBJECT, ("Subject", "Actor", "ActorHandle", "Timestamp")))
-        if (future := self._waiting.get(event.id)) is not None and not future.done():
-            future.set_result(None)
+        ours = actor == self._self_handle()
+        for token, (subject, future) in self._waiting.items():
+            # Not every service keeps the id.
+            if token == event.id or (ours and subject == event.subject):
+                if not future.done():
+                    future.set_result(None)
 
     def refused(self, token: str, failure: Failure) -> bool:
         """A message came back; whether it was one of these."""
-        future = self._waiting.get(token)
-        if future is None:
+        if token not in self._waiting:
             return False
         error = refusal(StanzaError(failure.condition, failure.text), "The subject was not changed")
         if failure.condition == "not-acceptable":
             error = PermissionDenied(str(error))
-        self._fail(future, error)
+        self._fail(self._waiting[token][1], error)
         return True
 
     def close(self) -> None:
         """We are not in the room any longer."""
-        for future in self._waiting.values():
+        for _, future in self._waiting.values():
             self._fail(future, NotAvailable("You are not in the room any longer"))
 
     def _fail(self, future: asyncio.Future[None], error: TelepathyError) -> None:

@@ -381,8 +381,9 @@ class Room:
             return events
         # The room strips this from what occupants send (section 7.2.14).
         stamp = message.delayed_by(self.jid)
-        # "a message with a <subject/> but no <body/>" (section 8.1)
-        if message.subject is not None and message.body is None:
+        # "a <subject/> and a <body/> or a <subject/> and a <thread/> is a legitimate message, but
+        # it SHALL NOT be interpreted as a subject change" (section 7.2.15)
+        if message.subject is not None and message.body is None and not message.thread:
             self.subject = message.subject[:MAX_SUBJECT]
             events.append(SubjectChanged(self.subject, nick, stamp, message.token))
         elif message.body or message.state:

@@ -63,7 +63,9 @@ async def nick_handle(side: Side, path: str, nick: str) -> int:
     """The handle of a member."""
     shown = await side.get_all(path, GROUP)
     return next(
-        handle for handle, name in shown["MemberIdentifiers"].items() if name.endswith("/" + nick)
+        int(handle)
+        for handle, name in shown["MemberIdentifiers"].items()
+        if name.endswith("/" + nick)
     )
 
 
