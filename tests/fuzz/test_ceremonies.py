@@ -1,10 +1,10 @@
-"""Nobody becomes verified who has not said yes to the string that the other side showed.
+"""Nobody becomes verified without a yes to the other's string, or the other's password.
 
-Two sides compare strings while messages are lost, repeated, delayed, changed and made up, and
-people press whatever they like. Then no message raises anything but ``PeerError``, no press
-anything but ``NotAvailable``; verified is only who confirmed, in a ceremony whose string the other
-had as well; a no is final; a try that was spent without success counts; and with time everything
-ends.
+Two sides compare strings and passwords while messages are lost, repeated, delayed, changed and
+made up, and people press whatever they like. Then no message raises anything but ``PeerError``, no
+press anything but ``NotAvailable``; verified is only who confirmed, in a ceremony whose string the
+other had as well, or who typed a password that the other typed as well; a no is final; a try that
+was spent without success counts; and with time everything ends.
 """
 
 from __future__ import annotations
@@ -42,6 +42,7 @@ class Ceremony(RuleBasedStateMachine):
         self.sides = (Side(Role.INITIATOR), Side(Role.RESPONDER))
         self.inbox: tuple[list[bytes], list[bytes]] = ([], [])
         self.strings: tuple[list[str], list[str]] = ([], [])
+        self.typed: tuple[list[str], list[str]] = ([], [])
         self.yes = [0, 0]
         self.verified = [0, 0]
         self.rejected = [False, False]
@@ -56,6 +57,10 @@ class Ceremony(RuleBasedStateMachine):
                     self.seen.append(raw)
                 case StringReady(text):
                     self.strings[who].append(text)
+                case CeremonyEnded(outcome=Outcome.VERIFIED, method="password"):
+                    assert not self.rejected[who], "verified after a no"
+                    assert self.typed[who][-1] in self.typed[1 - who], "another password"
+                    self.verified[who] += 1
                 case CeremonyEnded(outcome=Outcome.VERIFIED):
                     assert confirmed, "verified without this user's yes"
                     assert not self.rejected[who], "verified after a no"
@@ -84,6 +89,22 @@ class Ceremony(RuleBasedStateMachine):
     @rule(who=WHO)
     def start(self, who: int) -> None:
         self.press(who, lambda: self.sides[who].start(self.now))
+
+    @rule(who=WHO, secret=st.sampled_from(("one", "two")))
+    def type_password(self, who: int, secret: str) -> None:
+        self.typed[who].append(secret)
+        try:
+            self.act(who, lambda: self.sides[who].password(secret, self.now))
+        except NotAvailable:
+            self.typed[who].pop()
+
+    @rule(who=WHO, secrets=st.tuples(*[st.sampled_from(("one", "two"))] * 2))
+    def type_undisturbed(self, who: int, secrets: tuple[str, str]) -> None:
+        """All that is on the way arrives, and both type."""
+        for each, secret in ((who, secrets[0]), (1 - who, secrets[1])):
+            self.type_password(each, secret)
+            self.deliver(1 - each, 5)
+            self.deliver(each, 5)
 
     @rule(who=WHO)
     def compare_honestly(self, who: int) -> None:

@@ -18,6 +18,7 @@ from xml.etree.ElementTree import Element
 
 from telepathy_e2e.errors import NotAvailable, PeerError, SecurityError
 from telepathy_e2e.role import Role
+from telepathy_e2e.verify.sas_run import SasRun
 from telepathy_e2e.verify.tries import ContactTries
 from telepathy_e2e.xtls import protection
 from telepathy_e2e.xtls.canonical import offer_digest
@@ -138,6 +139,7 @@ class ManInTheMiddle(OnThePath):
     Args:
         compare: agree to comparisons, begin one with the other side, and say that all is well.
         lie: reveal another nonce than was promised when it compares.
+        guess: what it types when a user begins with a password, towards both.
         borrowed: the clients' true identity certificates by role, as another relay has learned
             them: to show in their names, with leaves that these identities did not sign.
     """
@@ -147,6 +149,7 @@ class ManInTheMiddle(OnThePath):
         *,
         compare: bool = True,
         lie: bool = False,
+        guess: str = "sesame?",
         borrowed: Mapping[str, bytes] | None = None,
     ) -> None:
         super().__init__()
@@ -157,7 +160,10 @@ class ManInTheMiddle(OnThePath):
         self.events: dict[str, list[protection.Event]] = {"initiator": [], "responder": []}
         self._compare = compare
         self._lie = lie
+        self._guess = guess
         self._started: set[str] = set()
+        self._guessed: set[str] = set()
+        self._wanted: list[tuple[str, str]] = []
         self._machines: dict[str, Protection] = {}
         self._connections: dict[str, Connection] = {}
         self._closed: set[str] = set()
@@ -240,7 +246,7 @@ class ManInTheMiddle(OnThePath):
             peer_fingerprints=announced,
             offered=offer_digest([parsed_content(offered)]),
             accepted=offer_digest([parsed_content(accepted)]),
-            methods=("sas",),
+            methods=("sas", "password"),
             tries=ContactTries().session(initiator, responder),
         )
 
@@ -269,6 +275,12 @@ class ManInTheMiddle(OnThePath):
             for role in self._machines:
                 self._listen(role)
             if all(self._happened(role, protection.Protected) for role in self._machines):
+                while self._wanted:  # one client may begin before we have the other's hello
+                    method, role = self._wanted.pop(0)
+                    if method == "password":
+                        self._guess_with(role)
+                    else:
+                        self._compare_with(role)
                 self._move("initiator", "responder")
                 self._move("responder", "initiator")
             failed = any(self._happened(role, protection.Failed) for role in self._machines)
@@ -301,9 +313,10 @@ class ManInTheMiddle(OnThePath):
             match event:
                 case protection.SendSealed(sealed):
                     self._say(role, sealed)
-                case protection.PeerStarted():
-                    self._compare_with(role)
-                    self._compare_with("responder" if role == "initiator" else "initiator")
+                case protection.PeerStarted(method):
+                    # Towards this one an answer, towards the other a beginning.
+                    roles = (role, "responder" if role == "initiator" else "initiator")
+                    self._wanted += [(method, each) for each in roles]
                 case protection.StringReady(text):
                     self.strings[role] = text
                     if len(self.strings) == 2:
@@ -321,6 +334,13 @@ class ManInTheMiddle(OnThePath):
             stanzas.jingle_set(sender, receiver, session.sid, "security-info", sealed)
         )
 
+    def _guess_with(self, role: str) -> None:
+        if role in self._guessed:
+            return
+        self._guessed.add(role)
+        self._machines[role].start_password(self._guess, time.monotonic())
+        self._listen(role)
+
     def _compare_with(self, role: str) -> None:
         if not self._compare or role in self._started:
             return
@@ -337,7 +357,7 @@ def _change_nonce(machine: Protection) -> None:
     conversation = machine._conversation
     assert conversation is not None
     run = conversation.people()._run
-    assert run is not None
+    assert isinstance(run, SasRun)
     run._nonce = bytes(len(run._nonce))
 
 

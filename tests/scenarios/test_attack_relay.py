@@ -11,6 +11,8 @@ import pytest
 import pytest_asyncio
 from dbus_fast import Variant
 
+from telepathy_e2e.verify.events import CeremonyEnded
+from telepathy_e2e.verify.events import Outcome as VerifyOutcome
 from tests.hostile.relay import ManInTheMiddle
 from tests.hostile.stage import (
     BOTH_HANDLE_QUESTIONS,
@@ -62,6 +64,12 @@ async def compare(stage: Stage, hers: str, his: str) -> tuple[str, str]:
     await stage.bob.signal(lambda s: s.path == his and s.member == "PeerStarted")
     await stage.bob.cm(his, VERIFICATION, "StartSAS")
     return await shown_string(stage.alice, hers), await shown_string(stage.bob, his)
+
+
+async def failure(side: Side, question: str) -> tuple[object, ...]:
+    """What its user is told when a ceremony comes to nothing."""
+    found = await side.signal(lambda s: s.path == question and s.member == "CeremonyFailed")
+    return found.body
 
 
 def assert_nothing_read(relay: ManInTheMiddle) -> None:
@@ -134,6 +142,33 @@ async def assert_rejected(attempt: Attempt, by: str) -> None:
     assert (other.state, other.reason) == (CANCELLED, REMOTE_ERROR)
     assert other.error in (ENCRYPTION_ERROR, UNTRUSTED)
     assert not any(end.verified for end in outcome.ends)
+
+
+@pytest.mark.parametrize("who_begins", ["alice", "bob"])
+async def test_a_relay_that_does_not_know_the_password_has_one_guess_and_is_seen(
+    asking: tuple[Stage, ManInTheMiddle], who_begins: str
+) -> None:
+    stage, relay = asking
+    attempt = await stage.begin(DATA)
+    hers, his = await attempt.questions()
+    people = [(stage.alice, hers), (stage.bob, his)]
+    if who_begins == "bob":
+        people.reverse()
+    (begins, one), (answers, two) = people
+    await begins.cm(one, VERIFICATION, "StartPassword", "s", "what only we know")
+    await answers.signal(lambda s: s.path == two and s.member == "PeerStarted")
+    await answers.cm(two, VERIFICATION, "StartPassword", "s", "what only we know")
+    for side, question in people:
+        assert await failure(side, question) == ("password", "wrong-password", True)
+    assert not [
+        each
+        for events in relay.events.values()
+        for each in events
+        if isinstance(each, CeremonyEnded) and each.outcome is VerifyOutcome.VERIFIED
+    ]
+    await begins.cm(one, VERIFICATION, "Reject", "s", "it must have been right")
+    await assert_rejected(attempt, who_begins)
+    assert_nothing_read(relay)
 
 
 async def test_the_fingerprints_differ_for_who_compares_them(

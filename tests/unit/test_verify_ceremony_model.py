@@ -20,6 +20,7 @@ from telepathy_e2e.errors import NotAvailable, PeerError
 from telepathy_e2e.role import Role
 from telepathy_e2e.verify import sas
 from telepathy_e2e.verify.ceremony import CeremonyEnded, Event, Outcome, Send, StringReady, V
+from telepathy_e2e.verify.sas_run import SasRun
 from tests.unit.verify_support import Side, element
 
 LATER = 1e6
@@ -59,7 +60,7 @@ class World:
 def _key(user: User) -> tuple[object, ...]:
     machine, run = user.side.machine, user.side.machine._run
     inner: tuple[object, ...] = ()
-    if run is not None:
+    if isinstance(run, SasRun):
         inner = (run.id, run.state, run.spent, run._nonce, run._peer_commitment)
     return (
         inner,

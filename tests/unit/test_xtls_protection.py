@@ -30,6 +30,7 @@ from telepathy_e2e.xtls.protection import (
     Attestation,
     CeremonyEnded,
     Failed,
+    PeerStarted,
     PeerVerdict,
     Protected,
     Protection,
@@ -92,7 +93,7 @@ def test_both_sides_become_protected_and_agree_on_who_they_are() -> None:
         assert not ours.leaf_only
         assert ours.cipher_suite == "TLS_AES_256_GCM_SHA384"
         assert ours.key_exchange
-        assert ours.peer_methods == ("sas",)
+        assert ours.peer_methods == ("sas", "password")
         assert ours.attestations == ()
         assert ours.peer_leaf
         assert not both.failures(role)
@@ -655,6 +656,53 @@ def test_both_users_see_the_same_string_and_verify(starter: Role) -> None:
 
 
 @pytest.mark.parametrize("starter", BOTH)
+def test_the_same_password_verifies_both(starter: Role) -> None:
+    both = protected_pair()
+    both.end[starter].start_password("open sesame", NOW)
+    both.run()
+    assert both.seen[starter.other][-1] == PeerStarted("password")
+    both.end[starter.other].start_password("open sesame ", NOW)
+    both.run()
+    for role in BOTH:
+        assert endings(both, role) == ["verified"]
+
+
+@pytest.mark.parametrize("starter", BOTH)
+def test_different_passwords_verify_nobody(starter: Role) -> None:
+    both = protected_pair()
+    both.end[starter].start_password("open sesame", NOW)
+    both.run()
+    both.end[starter.other].start_password("open barley", NOW)
+    both.run()
+    for role in BOTH:
+        assert endings(both, role) == ["failed"]
+        (ended,) = (e for e in both.seen[role] if isinstance(e, CeremonyEnded))
+        assert (ended.method, ended.reason, ended.spent) == ("password", "wrong-password", True)
+
+
+def test_passwords_that_both_begin_with_at_once_verify() -> None:
+    both = protected_pair()
+    for role in BOTH:
+        both.end[role].start_password("open sesame", NOW)
+    both.run()
+    for role in BOTH:
+        assert endings(both, role) == ["verified"]
+        assert not [e for e in both.seen[role] if isinstance(e, PeerStarted)]
+
+
+@pytest.mark.parametrize("role", BOTH)
+def test_a_disturbance_after_the_reply_fails_the_password(role: Role) -> None:
+    both = protected_pair()
+    both.end[role.other].start_password("open sesame", NOW)
+    both.run()
+    both.end[role].start_password("open sesame", NOW)
+    (message,) = verdicts(both, role.other, 1)
+    with pytest.raises(PeerError):
+        both.end[role].receive_sealed(bent(message), NOW)
+    assert endings(both, role) == ["failed"]
+
+
+@pytest.mark.parametrize("starter", BOTH)
 def test_the_string_depends_on_the_session(starter: Role) -> None:
     found = set()
     for _ in range(3):
@@ -715,6 +763,7 @@ def test_people_are_not_asked_before_both_hellos_are_right(role: Role) -> None:
     steps: list[Callable[[], object]] = [lambda: None, both.start, both.handshake]
     calls: list[Callable[[], None]] = [
         lambda: both.end[role].start_sas(NOW),
+        lambda: both.end[role].start_password("open sesame", NOW),
         lambda: both.end[role].confirm_sas(True, NOW),
     ]
     for step in steps:

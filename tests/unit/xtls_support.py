@@ -204,7 +204,7 @@ def protection(
         "peer_fingerprints": announced(peer_leaf),
         "offered": OFFERED,
         "accepted": ACCEPTED,
-        "methods": ("sas",),
+        "methods": ("sas", "password"),
         "tries": ContactTries().session(JIDS[role], JIDS[role.other]),
     }
     return Protection(**(arguments | changes))
