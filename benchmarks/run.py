@@ -20,6 +20,9 @@ from pathlib import Path
 from dbus_fast import Variant
 
 from benchmarks import chat, relay
+from telepathy_e2e.agent.rate import BURST
+from telepathy_e2e.xtls.identity import new_session_key
+from tests.support.agent import connected
 from tests.support.pair import Pair, parameters
 from tests.support.prosody import Prosody
 from tests.support.side import FILE_TRANSFER, Side
@@ -222,6 +225,35 @@ async def activation(table: Table) -> None:
     )
 
 
+async def agent(table: Table) -> None:
+    """How fast the key agent certifies, one program asking one after the other."""
+    side = await Side.start("bench", daemon=False)
+    try:
+        async with connected(side.address) as keys:
+            started = time.perf_counter()
+            await keys.call("GetIdentity", "s", "bench@example.test")
+            table.row("key agent, start and first identity", _ms(time.perf_counter() - started))
+            spki = new_session_key().public_key()
+            # No more than the burst that it answers without holding back.
+            times = []
+            for _ in range(BURST):
+                started = time.perf_counter()
+                await keys.call("Certify", "say", "bench@example.test", spki)
+                times.append(time.perf_counter() - started)
+            table.row(
+                "key agent, certifications over D-Bus",
+                f"{len(times) / sum(times):.0f}/s",
+                f"p50 / p99 {_ms(percentile(times, 0.5))} / {_ms(percentile(times, 0.99))}",
+            )
+            table.row("key agent, resident", f"{memory(await keys.pid(), 'VmRSS'):.1f} MB")
+    finally:
+        await side.stop()
+
+
+def _ms(seconds: float) -> str:
+    return f"{seconds * 1000:.1f} ms"
+
+
 async def accounts(server: Prosody, table: Table) -> None:
     """Resident memory with one and with twenty accounts online."""
     os.environ["TELEPATHY_E2E_DEBUG"] = ""
@@ -266,6 +298,7 @@ async def main() -> None:
         "during": lambda: during(server, table, size),
         "first-byte": lambda: first_byte(server, table),
         "activation": lambda: activation(table),
+        "agent": lambda: agent(table),
         "accounts": lambda: accounts(server, table),
         "chat": lambda: chat.run(table.row),
     }

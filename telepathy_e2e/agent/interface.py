@@ -15,11 +15,12 @@ from telepathy_e2e.agent.rate import Rate
 from telepathy_e2e.agent.seal import MAX_PASSPHRASE
 from telepathy_e2e.bus import caller
 from telepathy_e2e.bus.members import Interface, Property, method
-from telepathy_e2e.bus.types import ByteArrays, Strings
+from telepathy_e2e.bus.types import ByteArrays, StringMap, Strings
 from telepathy_e2e.bus.wire import DBusBytes, DBusStr, DBusUnixFd
 from telepathy_e2e.errors import InvalidArgument, NotAvailable, PermissionDenied
 from telepathy_e2e.trust import agent_names
 from telepathy_e2e.trust.identity_files import MAX_FILE
+from telepathy_e2e.xtls.identity import identity_fingerprint, shown
 
 log = logging.getLogger(__name__)
 
@@ -86,6 +87,12 @@ class KeyAgent(Interface):
             certificate = await asyncio.to_thread(self._keys.identity, Account)
             await self._tell()
             return certificate
+
+    @method("GetFingerprints")
+    async def get_fingerprints(self, Account: DBusStr) -> StringMap:
+        with self._counted():
+            certificate = await asyncio.to_thread(self._keys.existing_identity, Account)
+            return {"sha-256": shown(identity_fingerprint(certificate))}
 
     @method("Certify")
     async def certify(self, Account: DBusStr, Subject_Public_Key_Info: DBusBytes) -> ByteArrays:

@@ -80,6 +80,20 @@ class Keys:
             self._leaf(account, stored.key.public_key(), stored.key, stored.certificate)
         return stored.certificate
 
+    def existing_identity(self, account: str) -> bytes:
+        """The same; nothing is made.
+
+        Raises:
+            DoesNotExist: there is none.
+            NotAvailable: its file is damaged.
+        """
+        certificate = self._store.get(account).certificate
+        try:
+            parse(certificate)
+        except SecurityError as error:
+            raise files.damaged(self._store.path(account), str(error)) from error
+        return certificate
+
     def certify(self, account: str, public_key: bytes) -> tuple[bytes, bytes]:
         """A leaf for a session key, and the identity certificate; DER.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -56,14 +56,18 @@ class Bus:
         bus.add_message_handler(self._message)
 
     @classmethod
-    async def connect(cls, address: str | None = None) -> Bus:
+    async def connect(cls, address: str | None = None, *, descriptors: bool = False) -> Bus:
         """Connect to the session bus, or to ``address``.
 
+        Args:
+            descriptors: calls are going to pass some.
         Raises:
             NotConnected: there is none.
         """
         try:
-            bus = await MessageBus(bus_address=address, bus_type=BusType.SESSION).connect()
+            bus = await MessageBus(
+                bus_address=address, bus_type=BusType.SESSION, negotiate_unix_fd=descriptors
+            ).connect()
         except (OSError, EOFError, KeyError, DBusFastError) as error:
             raise NotConnected(
                 "There is no D-Bus session bus here: run this in a desktop session, "
@@ -85,9 +89,12 @@ class Bus:
         member: str,
         signature: str = "",
         *body: object,
+        descriptors: Sequence[int] = (),
     ) -> list[Any]:
         """Call a method; the reply's arguments as plain values.
 
+        Args:
+            descriptors: that an argument of type ``h`` in ``body`` is the index of.
         Raises:
             BusError: the call was answered with an error.
             NotConnected: the bus or the daemon did not answer.
@@ -99,6 +106,7 @@ class Bus:
             member=member,
             signature=signature,
             body=list(body),
+            unix_fds=list(descriptors),
         )
         try:
             async with asyncio.timeout(CALL_TIMEOUT):

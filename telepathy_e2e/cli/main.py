@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 
 from telepathy_e2e.cli import exits
 from telepathy_e2e.cli.exits import FAILED, INTERRUPTED, Exit, UsageError
+from telepathy_e2e.cli.identity_options import add_parser as add_identity
 from telepathy_e2e.cli.output import Output, make_output
 from telepathy_e2e.cli.question import Answers, read_fingerprint
 from telepathy_e2e.cli.secret import first_line
@@ -120,6 +121,8 @@ def build_parser() -> argparse.ArgumentParser:
     )
     verify.add_argument("--sas", action="store_true", help="compare short strings")
     _add_answers(verify, by_eye=True)
+
+    add_identity(command("identity", "show and move the identities of this device"))
     return parser
 
 
@@ -242,6 +245,10 @@ async def execute(arguments: argparse.Namespace, output: Output) -> int:
             from telepathy_e2e.cli import status
 
             return await status.run(arguments, output)
+        case "identity":
+            from telepathy_e2e.cli import identity
+
+            return await identity.run(arguments, output)
         case _:
             from telepathy_e2e.cli import verify
 

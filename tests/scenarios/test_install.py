@@ -14,6 +14,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 SERVICE = "org.freedesktop.Telepathy.ConnectionManager.e2e.service"
+AGENT = "org.freedesktop.Telepathy.E2E.KeyAgent"
 SECONDS = 300
 
 
@@ -68,13 +69,20 @@ def test_the_bus_starts_the_installed_daemon(prefix: Path) -> None:
     assert str(said["error"]).startswith("org.freedesktop.Telepathy.Error."), said
 
 
+def test_the_bus_starts_the_installed_key_agent(prefix: Path) -> None:
+    code, said = run(prefix, "identity", "show")
+    assert code == 0
+    assert said == {"event": "identities", "identities": []}
+
+
 def test_clients_find_the_manager_file(prefix: Path) -> None:
     installed = prefix / "share" / "telepathy" / "managers" / "e2e.manager"
     assert installed.read_text() == (ROOT / "data/dbus-services/e2e.manager").read_text()
 
 
-def test_the_service_file_names_the_installed_program(prefix: Path) -> None:
-    service = (prefix / "share" / "dbus-1" / "services" / SERVICE).read_text()
+@pytest.mark.parametrize("name", [SERVICE, f"{AGENT}.service"])
+def test_the_service_file_names_the_installed_program(prefix: Path, name: str) -> None:
+    service = (prefix / "share" / "dbus-1" / "services" / name).read_text()
     (command,) = [line[5:] for line in service.splitlines() if line.startswith("Exec=")]
     # With one malloc arena: threads would keep 1.3 MB in arenas of their own.
     *_, program = command.split()
@@ -89,7 +97,8 @@ def test_destdir_is_in_front_of_everything_and_inside_nothing(tmp_path: Path) ->
     assert (tmp_path / "opt/e2e/share/telepathy/managers/e2e.manager").exists()
     assert os.readlink(tmp_path / "opt/e2e/bin/tpe2e").startswith("/opt/e2e/")
     programs = tmp_path / "opt/e2e/share/telepathy-e2e/venv/bin"
-    for path in (*programs.iterdir(), tmp_path / "opt/e2e/share/dbus-1/services" / SERVICE):
+    services = tmp_path / "opt/e2e/share/dbus-1/services"
+    for path in (*programs.iterdir(), services / SERVICE, services / f"{AGENT}.service"):
         if path.is_file() and not path.is_symlink():
             assert str(tmp_path).encode() not in path.read_bytes(), path
     make("uninstall", PREFIX="/opt/e2e", DESTDIR=tmp_path)

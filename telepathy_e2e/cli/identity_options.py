@@ -1,0 +1,41 @@
+"""What can be said on the command line after ``tpe2e identity``."""
+
+from __future__ import annotations
+
+import argparse
+
+
+def add_parser(parser: argparse.ArgumentParser) -> None:
+    """The actions and their options."""
+    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+
+    def action(
+        name: str, text: str, *, account: bool = True, file: str = "", secret: str = ""
+    ) -> argparse.ArgumentParser:
+        made = actions.add_parser(name, help=text, description=text[:1].upper() + text[1:] + ".")
+        made.add_argument("--json", action="store_true", help=argparse.SUPPRESS)
+        if account:
+            made.add_argument("account", metavar="ACCOUNT", help="the JID")
+        if file:
+            made.add_argument("file", metavar="FILE", help=file)
+        if secret:
+            made.add_argument("--passphrase-file", metavar="FILE", help=secret)
+        return made
+
+    show = action("show", "whose identities are here, and their fingerprints", account=False)
+    show.add_argument("account", metavar="ACCOUNT", nargs="?")
+    first = "its first line is the passphrase; without it, it is asked for"
+    action("export", "write an identity for another device, or a backup", file="new", secret=first)
+    action("import", "keep an identity that was exported", file="from export", secret=first)
+    action("lock", "make all keys with a passphrase unusable until 'unlock'", account=False)
+    action("unlock", "make the keys with this passphrase usable", account=False, secret=first)
+    passphrase = action("passphrase", "give a key a passphrase, or another one", secret=first)
+    passphrase.add_argument(
+        "--current-file", metavar="FILE", help="its first line is the passphrase until now"
+    )
+    passphrase.add_argument(
+        "--sealed", action="store_true", help="it has one and is unlocked: ask for that"
+    )
+    passphrase.add_argument("--remove", action="store_true", help="no passphrase any more")
+    forget = action("forget", "delete an identity for good")
+    forget.add_argument("--yes", action="store_true", help="do not ask")
