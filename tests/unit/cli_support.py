@@ -408,6 +408,7 @@ class Person(JsonOutput):
         self.asked: list[str] = []
         self.decide: Callable[[str, dict[str, str]], Awaitable[str]] | None = None
         self.shown: list[str] = []
+        self.secrets: list[str] = []
 
     def show(self, text: str) -> None:
         self.shown.append(text)
@@ -422,6 +423,10 @@ class Person(JsonOutput):
                 return answer
         await asyncio.Event().wait()  # never answers
         raise AssertionError
+
+    async def ask_secret(self, question: str) -> str:
+        self.asked.append(question)
+        return self.secrets.pop(0)
 
     @property
     def events(self) -> list[dict[str, Any]]:
@@ -442,6 +447,9 @@ class Robot(Person):
     can_ask = False
 
     async def ask(self, question: str, choices: dict[str, str], default: str = "") -> str:
+        raise AssertionError(f"asked: {question}")
+
+    async def ask_secret(self, question: str) -> str:
         raise AssertionError(f"asked: {question}")
 
 

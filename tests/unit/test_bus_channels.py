@@ -9,6 +9,7 @@ from dbus_fast import Variant
 
 from telepathy_e2e.service import names
 from telepathy_e2e.service.events import (
+    CeremonyFailed,
     Changed,
     FileTransferStateChanged,
     InitialOffsetDefined,
@@ -163,6 +164,13 @@ async def test_a_questions_methods_reach_it(served: Served) -> None:
 
 async def test_a_questions_events_are_signals(served: Served) -> None:
     question = await _question(served)
+    question.events.emit(PeerStarted("password"))
+    question.events.emit(CeremonyFailed("password", "wrong-password", spent=True))
+    await served.settle()
+    assert served.told()[-2:] == [
+        ("PeerStarted", ["password"]),
+        ("CeremonyFailed", ["password", "wrong-password", True]),
+    ]
     question.events.emit(PeerStarted("sas"))
     question.short_authentication_string = "ABC123"
     question.events.emit(Changed(PV, ("ShortAuthenticationString",)))

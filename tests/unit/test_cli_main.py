@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 import pytest
 
@@ -70,6 +71,31 @@ def test_contradictions_are_refused() -> None:
 def test_yes_means_to_go_on_unverified() -> None:
     answers = parse("send", "f", "b@x", "--yes")
     assert answers.on_unverified == "proceed"  # type: ignore[attr-defined]
+
+
+def test_a_password_to_compare_comes_from_a_file_or_from_standard_input(tmp_path: Path) -> None:
+    (tmp_path / "word").write_bytes("Möwe 42\r\nsecond line\n".encode())
+    answers = parse("verify", "--secret-file", str(tmp_path / "word"))
+    assert answers.secret == "Möwe 42"  # type: ignore[attr-defined]
+    answers = parse("send", "f", "bob@example.org", "--secret-file", "-")
+    assert answers.secret is None  # type: ignore[attr-defined]
+    assert answers.secret_from_stdin  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--secret-file", "/nowhere/at/all"),
+        ("--secret-file", ""),
+        ("--secret-file", "-", "--sas-matches", "yes"),
+        ("--secret-file", "-", "--fingerprint", "00" * 32),
+    ],
+)
+def test_a_password_that_cannot_be_had_or_is_one_way_too_many_is_refused(
+    words: tuple[str, ...],
+) -> None:
+    with pytest.raises(UsageError):
+        parse("verify", *words)
 
 
 def test_a_fingerprint_without_value_is_compared_by_eye() -> None:

@@ -3,6 +3,7 @@ import io
 import json
 import os
 import pty
+import termios
 from collections.abc import Iterator
 from typing import TextIO
 
@@ -144,9 +145,49 @@ async def test_an_empty_answer_is_the_default_where_there_is_one(
     assert "[y/N]" in out.getvalue()
 
 
+async def echoes(stream: TextIO) -> bool:
+    return bool(termios.tcgetattr(stream)[3] & termios.ECHO)
+
+
+async def test_a_secret_is_read_without_echo(terminal: tuple[TextIO, int]) -> None:
+    stream, keyboard = terminal
+    out = io.StringIO()
+    asking = asyncio.ensure_future(HumanOutput(out, out, stream).ask_secret("The word:"))
+    async with asyncio.timeout(5):
+        while await echoes(stream):
+            await asyncio.sleep(0)
+    os.write(keyboard, b"open sesame\n")
+    assert await asking == "open sesame"
+    assert await echoes(stream)
+    assert out.getvalue() == "The word: \n"
+    # Something that is echoed, so that there is something to read.
+    os.write(keyboard, b"later\n")
+    said = b""
+    while b"later" not in said:
+        said += os.read(keyboard, 100)
+    assert b"sesame" not in said
+
+
+async def test_the_echo_comes_back_when_nobody_wants_the_secret_any_more(
+    terminal: tuple[TextIO, int],
+) -> None:
+    stream, _ = terminal
+    output = HumanOutput(io.StringIO(), io.StringIO(), stream)
+    asking = asyncio.ensure_future(output.ask_secret("The word:"))
+    async with asyncio.timeout(5):
+        while await echoes(stream):
+            await asyncio.sleep(0)
+    asking.cancel()
+    await asyncio.wait([asking])
+    assert await echoes(stream)
+
+
 async def test_without_a_terminal_nobody_is_asked(pipe: tuple[TextIO, TextIO]) -> None:
     output = HumanOutput(io.StringIO(), io.StringIO(), pipe[0])
     assert not output.can_ask
+    for quiet in (output, JsonOutput(io.StringIO())):
+        with pytest.raises(UsageError, match="option"):
+            await quiet.ask_secret("The word:")
     with pytest.raises(UsageError, match="option"):
         await output.ask("Sure?", {"y": ""})
 

@@ -420,3 +420,155 @@ async def test_a_code_of_the_own_fingerprint_can_be_shown(cm: FakeCM) -> None:
     await ask(cm, question, output, Answers())
     uri = OWN_FINGERPRINT.replace(":", "").lower()
     assert any(line.endswith(uri) for line in output.shown)
+
+
+# -- a shared password --------------------------------------------------------------------------
+
+BOTH = ("fingerprint", "sas", "password")
+SECRET = "what only we know"
+
+
+def knows(cm: FakeCM, *right: str) -> None:
+    """StartPassword verifies with these, else the question is open again with a reason."""
+
+    async def start(path: str, call: list[Any]) -> tuple[str, list[Any]]:
+        cm.set(path, PV, State=Variant("s", "comparing"))
+        if call[1] in right:
+            cm.finish_question(path, "verified", "password")
+        else:
+            cm.emit(path, PV, "CeremonyFailed", "ssb", "password", "wrong-password", True)
+            cm.set(path, PV, State=Variant("s", "pending"))
+        return "", []
+
+    cm.handlers["StartPassword"] = start
+
+
+async def test_a_script_that_knows_the_password_verifies(cm: FakeCM) -> None:
+    question = await new_question(cm, methods=BOTH)
+    knows(cm, SECRET)
+    output = Robot()
+    assert await ask(cm, question, output, Answers(secret=SECRET)) == ("verified", "password")
+    assert await cm.called("StartPassword") == [SECRET]
+    assert output.event("answered")["method"] == "password"
+    assert SECRET not in output.stream.getvalue()
+
+
+async def test_a_script_with_the_wrong_password_rejects_and_says_why(cm: FakeCM) -> None:
+    question = await new_question(cm, methods=BOTH)
+    knows(cm, SECRET)
+    finishes(cm, "Reject", "rejected")
+    output = Robot()
+    assert await ask(cm, question, output, Answers(secret="guess")) == ("rejected", "")
+    failed = output.event("password-failed")
+    assert (failed["reason"], failed["spent"]) == ("wrong-password", True)
+    assert "differ" in failed["message"]
+    assert cm.members().count("StartPassword") == 1
+
+
+async def test_a_client_that_cannot_compare_passwords_is_said(cm: FakeCM) -> None:
+    question = await new_question(cm)
+    finishes(cm, "ProceedUnverified", "unverified")
+    output = Robot()
+    answers = Answers(secret=SECRET, on_unverified="proceed")
+    assert await ask(cm, question, output, answers) == ("unverified", "")
+    assert "no-password" in output.names()
+    assert "StartPassword" not in cm.members()
+
+
+async def test_a_person_types_it_without_echo_and_may_try_again(cm: FakeCM) -> None:
+    question = await new_question(cm, methods=BOTH)
+    knows(cm, SECRET)
+    output = Person(What_shall_be_done="w")
+    output.secrets = ["typo", SECRET]
+    assert await ask(cm, question, output, Answers()) == ("verified", "password")
+    assert output.names().count("password-failed") == 1
+    assert output.names().count("password-started") == 2
+    assert not {"typo", SECRET} & set(output.stream.getvalue().split('"'))
+
+
+async def test_a_password_that_the_daemon_refuses_is_asked_for_again(cm: FakeCM) -> None:
+    question = await new_question(cm, methods=BOTH)
+    knows(cm, SECRET)
+    accept = cm.handlers["StartPassword"]
+
+    async def start(path: str, call: list[Any]) -> tuple[str, list[Any]]:
+        if not call[1].strip():
+            raise FakeError(names.TP + "Error.InvalidArgument", "A password must not be empty")
+        return await accept(path, call)
+
+    cm.handlers["StartPassword"] = start
+    output = Person(What_shall_be_done="w")
+    output.secrets = ["", SECRET]
+    assert await ask(cm, question, output, Answers()) == ("verified", "password")
+    assert "must not be empty" in output.event("refused")["message"]
+
+
+async def test_the_method_is_not_offered_where_it_cannot_be_had(cm: FakeCM) -> None:
+    question = await new_question(cm)
+    output = Person()
+    offered: list[dict[str, str]] = []
+
+    async def decide(text: str, choices: dict[str, str]) -> str:
+        offered.append(choices)
+        return "r"
+
+    output.decide = decide
+    finishes(cm, "Reject", "rejected")
+    await ask(cm, question, output, Answers())
+    assert "w" not in offered[0]
+
+
+async def test_what_the_other_side_wants_is_said_and_that_it_came_to_nothing(cm: FakeCM) -> None:
+    question = await new_question(cm, methods=BOTH)
+    knows(cm, SECRET)
+    output = Person()
+    output.secrets = [SECRET]
+    menus = 0
+
+    async def decide(text: str, choices: dict[str, str]) -> str:
+        nonlocal menus
+        menus += 1
+        if menus == 1:
+            cm.emit(question, PV, "PeerStarted", "s", "password")
+            await asyncio.Event().wait()
+        if menus == 2:
+            cm.emit(question, PV, "CeremonyFailed", "ssb", "password", "timeout", False)
+            await asyncio.Event().wait()
+        if menus == 3:
+            cm.emit(question, PV, "PeerStarted", "s", "password")
+            await asyncio.Event().wait()
+        return "w"
+
+    output.decide = decide
+    assert await ask(cm, question, output, Answers()) == ("verified", "password")
+    assert output.names().count("peer-started") == 2
+    assert output.event("peer-started")["method"] == "password"
+    assert "too long" in output.event("password-failed")["message"]
+    assert "password-started" not in output.names()
+
+
+async def test_a_password_comes_from_standard_input(
+    cm: FakeCM, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def line(stream: object) -> str:
+        return SECRET
+
+    monkeypatch.setattr(module, "read_line", line)
+    question = await new_question(cm, methods=BOTH)
+    knows(cm, SECRET)
+    answers = Answers(secret_from_stdin=True)
+    assert await ask(cm, question, Robot(), answers) == ("verified", "password")
+
+    async def nothing(stream: object) -> str:
+        raise EOFError
+
+    monkeypatch.setattr(module, "read_line", nothing)
+    question = cm.add_question(cm.add_transfer(requested=True), methods=BOTH)
+    with pytest.raises(Exit, match="ended before"):
+        await ask(cm, question, Robot(), answers)
+
+
+def test_the_password_is_not_in_what_is_shown_of_the_answers() -> None:
+    assert SECRET not in repr(Answers(secret=SECRET))
+    assert Answers(secret=SECRET).given
+    assert Answers(secret_from_stdin=True).given

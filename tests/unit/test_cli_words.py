@@ -80,6 +80,20 @@ def test_verified_names_the_method() -> None:
     assert "comparing short strings" in protection.sentence
 
 
+def test_all_methods_that_verified_are_named() -> None:
+    channel = Channel(
+        Encrypted=True,
+        Verified=True,
+        VerifiedBy="fingerprint",
+        VerifiedMethods=["password", "fingerprint"],
+    )
+    protection = Protection(channel)
+    assert "by a shared password and comparing fingerprints" in protection.sentence
+    assert protection.fields()["verified_methods"] == ["password", "fingerprint"]
+    channel = Channel(Encrypted=True, VerifiedMethods=["password"])
+    assert Protection(channel).fields()["verified_methods"] == []
+
+
 def test_verified_without_encryption_counts_for_nothing() -> None:
     assert Protection(Channel(Encrypted=False, Verified=True)).level == "none"
 

@@ -10,7 +10,9 @@ import pytest
 from telepathy_e2e.errors import InvalidArgument, NotAvailable, PermissionDenied, TelepathyError
 from telepathy_e2e.trust.policy import Demands, Policy, Reason
 from telepathy_e2e.verify.question import (
+    CEREMONIES,
     MOVES,
+    STRENGTH,
     Answered,
     Move,
     Question,
@@ -18,6 +20,7 @@ from telepathy_e2e.verify.question import (
     Stage,
     State,
     StateChanged,
+    strongest,
 )
 
 
@@ -291,3 +294,23 @@ def test_no_walk_of_four_steps_breaks_the_promise() -> None:
 def test_rejected_is_final_in_the_table() -> None:
     assert not [move for stage, move in MOVES if stage is Stage.REJECTED]
     assert [move for stage, move in MOVES if stage is Stage.VERIFIED] == [Move.DISPROVED]
+
+
+@pytest.mark.parametrize(
+    ("methods", "best"),
+    [
+        (["pin"], "pin"),
+        (["pin", "password"], "password"),
+        (["password", "pin"], "password"),
+        (["password", "sas"], "sas"),
+        (["openpgp", "x509", "password", "fingerprint"], "fingerprint"),
+        (["palm-reading", "pin"], "pin"),
+        (["palm-reading", "tea-leaves"], "palm-reading"),
+    ],
+)
+def test_the_strongest_of_several_methods_is_named(methods: list[str], best: str) -> None:
+    assert strongest(methods) == best
+
+
+def test_every_ceremony_has_its_place_among_the_methods() -> None:
+    assert set(STRENGTH) >= CEREMONIES
