@@ -209,6 +209,43 @@ async def test_two_people_compare_and_both_sides_are_verified(
         assert command.last("done")["verified_by"] == "sas"
 
 
+async def test_two_people_who_know_a_word_are_verified_by_it(
+    alice_and_bob: tuple[Desk, Desk], tmp_path: Path, downloads: Path
+) -> None:
+    alice, bob = alice_and_bob
+    file = make_file(tmp_path, 100_000)
+    (tmp_path / "word").write_text("Möwe 42 im Regen\n")
+    options = ("--require", "verified", "--secret-file")
+    receive = await receiving(bob, downloads, *options, "-")
+    send = await alice.start("send", str(file), bob.jid, *options, str(tmp_path / "word"))
+    await receive.answer("  Möwe 42 im Regen")
+    assert await send.end() == 0, send.events[-3:]
+    assert await receive.end() == 0, receive.events[-3:]
+    assert sha256(downloads / file.name) == sha256(file)
+    for command in (send, receive):
+        assert command.last("done")["verified_by"] == "password"
+        assert command.last("done")["verified_methods"] == ["password"]
+        assert "Möwe" not in json.dumps(command.events, ensure_ascii=False)
+
+
+async def test_a_wrong_word_ends_it_on_both_sides_and_nothing_arrives(
+    alice_and_bob: tuple[Desk, Desk], tmp_path: Path, downloads: Path
+) -> None:
+    alice, bob = alice_and_bob
+    file = make_file(tmp_path, 100_000)
+    options = ("--require", "verified", "--secret-file", "-")
+    receive = await receiving(bob, downloads, *options)
+    send = await alice.start("send", str(file), bob.jid, *options)
+    await send.answer("this word")
+    await receive.answer("another word")
+    assert await send.end() == 4, send.events[-3:]
+    assert await receive.end() == 4, receive.events[-3:]
+    assert not list(downloads.iterdir())
+    failed = [e for each in (send, receive) for e in each.events if e["event"] == "password-failed"]
+    assert failed
+    assert {each["reason"] for each in failed} == {"wrong-password"}
+
+
 @pytest.mark.parametrize("who", ["alice", "bob"])
 async def test_one_no_ends_it_on_both_sides_and_nothing_arrives(
     alice_and_bob: tuple[Desk, Desk], tmp_path: Path, downloads: Path, who: str
