@@ -91,6 +91,7 @@ class Security:
         self.verification_channel = "/"
         self.agreed = False
         self._in_clear = False
+        self._over = False
         self._link: Link | None = None
         self._credentials: Credentials | None = None
         self._offered: Content | None = None
@@ -117,11 +118,12 @@ class Security:
             SecurityFailed: protection is demanded and this program may not offer it.
         """
         self._link = link
+        lists = peer.features is not None and XTLS_FEATURE in peer.features
         if not policy.may_offer(
             self._account.policy,
             self.demands,
-            peer_lists=peer.features is not None and XTLS_FEATURE in peer.features,
-            key_known=self._account.has_key(bare(peer.jid)),
+            peer_lists=lists,
+            key_known=lists or await self._account.find_key(bare(peer.jid)),
         ):
             if self.demands.encrypted:
                 raise SecurityFailed(_no_encryption(), "cancel", Fault.OURS)
@@ -326,6 +328,10 @@ class Security:
         """Act on what the machine says, and be called again when it wants to."""
         machine = self._machine()
         for event in machine.events():
+            # What was on its way when the session ended (a block behind the session-terminate)
+            # must not put a question: nobody would close it.
+            if self._over:
+                return
             match event:
                 case protection.SendSealed(element):
                     self._send_sealed(element)
@@ -344,7 +350,7 @@ class Security:
                     log.warning("oddity in a protected session: %s", text)
                 case protection.Failed(reason, text):
                     self._on_failed(reason, text)
-        deadline = None if self._failure is not None else machine.deadline()
+        deadline = None if self._over or self._failure is not None else machine.deadline()
         if deadline != self._deadline:
             self._schedule(deadline)
 
@@ -391,10 +397,12 @@ class Security:
         Returns:
             The question's object path; ``/`` before the handshake, which will then ask.
         Raises:
-            NotAvailable: in the clear.
+            NotAvailable: in the clear, or over.
         """
         if self._question is not None:
             return self._question.object_path
+        if self._over:
+            raise NotAvailable("This channel is over; it is too late to verify the contact in it")
         if self._in_clear or (self._accepted is not None and not self.agreed):
             raise NotAvailable("This channel is not encrypted, so there is nothing to verify")
         if self._protected is None:
@@ -425,11 +433,15 @@ class Security:
         self._ask()
         _settle(self._handshake)
 
+    def _demanded(self) -> Demands:
+        """What the request demanded, and who called ``verify`` before the handshake."""
+        if self._verify_requested:
+            return Demands(encrypted=True, verified=True)
+        return self.demands
+
     def _ask(self) -> None:
         """Put the question that policy, demands and handlers call for, or open the gate."""
-        demands = self.demands
-        if self._verify_requested:
-            demands = Demands(encrypted=True, verified=True)
+        demands = self._demanded()
         reason = policy.question_when_protected(
             self._account.policy,
             demands,
@@ -442,9 +454,10 @@ class Security:
             _settle(self._gate)
 
     def _ask_in_clear(self) -> None:
+        # A server that takes the protection out of an answer must not get around ``verify`` by it.
         match policy.without_protection(
             self._account.policy,
-            self.demands,
+            self._demanded(),
             handler_announced=self._account.question_handler_announced(),
         ):
             case policy.Clear.GO:
@@ -582,6 +595,7 @@ class Security:
 
     def finished(self) -> None:
         """The payload is over, well or not: the questions close, the keys go."""
+        self._over = True
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
