@@ -5,26 +5,20 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Final
 
 from telepathy_e2e.errors import (
     ChannelBanned,
-    ChannelFull,
-    ChannelInviteOnly,
     Disconnected,
-    DoesNotExist,
     E2EError,
     InvalidArgument,
-    InvalidHandle,
     NetworkError,
     NotAvailable,
-    PermissionDenied,
     TelepathyError,
 )
-from telepathy_e2e.service import delivery, messages, names, outgoing
+from telepathy_e2e.service import delivery, messages, names, outgoing, room_refusals
 from telepathy_e2e.service.account import Account
 from telepathy_e2e.service.answers import refusal
 from telepathy_e2e.service.events import ChannelEvent
@@ -32,13 +26,16 @@ from telepathy_e2e.service.group import Group, Reason
 from telepathy_e2e.service.handles import HANDLE_TYPE_ROOM
 from telepathy_e2e.service.messages import Budget, Messages, Text
 from telepathy_e2e.service.outgoing import Outgoing
+from telepathy_e2e.service.room_guests import RoomGuests
 from telepathy_e2e.service.room_members import RoomMembers
+from telepathy_e2e.service.room_refusals import PasswordNeeded, reason_of
 from telepathy_e2e.service.room_settings import RoomSettings
 from telepathy_e2e.service.room_subject import UNKNOWN_TIME, RoomSubject
+from telepathy_e2e.service.room_talk import RoomTalk
 from telepathy_e2e.service.text_channel import COMPOSING, INACTIVE, PAUSED, STATE_NAMES, TextChannel
 from telepathy_e2e.xmpp import forms, muc, muc_room
 from telepathy_e2e.xmpp.iq import IqTimeout, StanzaError
-from telepathy_e2e.xmpp.jid import bare, domain_of, local_of, resource_of
+from telepathy_e2e.xmpp.jid import domain_of, local_of
 from telepathy_e2e.xmpp.markup import is_sendable
 from telepathy_e2e.xmpp.messages import Failure, Message, build
 from telepathy_e2e.xmpp.muc import Invitation
@@ -58,51 +55,8 @@ HISTORY: Final = 100
 # Unread messages of one room: the oldest make room for the newest.
 MAX_MESSAGES: Final = 1_000
 MAX_BYTES: Final = 1024 * 1024
-# Messages that the room has not shown yet, or may still send back.
-MAX_SENT: Final = 200
-# Messages of others that may still be corrected.
-MAX_CORRECTABLE: Final = 500
-# People whom we invited and who have not come.
-MAX_INVITED: Final = 200
-# One call of AddMembers or RemoveMembers.
-MAX_CONTACTS: Final = 200
-
 # Channel_Password_Flags
 PROVIDE: Final = 8
-
-_REFUSALS: Final[Mapping[str, type[TelepathyError]]] = {
-    "forbidden": ChannelBanned,
-    "gone": DoesNotExist,
-    "item-not-found": DoesNotExist,
-    "jid-malformed": InvalidHandle,
-    "not-allowed": PermissionDenied,
-    "registration-required": ChannelInviteOnly,
-    "remote-server-not-found": NetworkError,
-    "remote-server-timeout": NetworkError,
-    "resource-constraint": ChannelFull,
-    "service-unavailable": ChannelFull,
-}
-_WORDS: Final[Mapping[str, str]] = {
-    "conflict": "The nickname is in use there",
-    "forbidden": "You are banned from this room",
-    "gone": "This room does not exist any longer",
-    "item-not-found": "This room does not exist, or is not ready yet",
-    "not-acceptable": "The room wants you to use the nickname that you registered with it",
-    "not-allowed": "You may not create rooms there",
-    "registration-required": "Only members may come in",
-    "resource-constraint": "The room is full",
-    "service-unavailable": "The room is full, or there is none",
-}
-_LEAVING: Final[Mapping[type[TelepathyError], Reason]] = {
-    ChannelBanned: Reason.BANNED,
-    ChannelInviteOnly: Reason.PERMISSION_DENIED,
-    PermissionDenied: Reason.PERMISSION_DENIED,
-    DoesNotExist: Reason.INVALID_CONTACT,
-}
-
-
-class PasswordNeeded(E2EError):
-    """The room takes only who knows its password, and what was said is not it."""
 
 
 @dataclass(frozen=True)
@@ -113,15 +67,6 @@ class PasswordFlagsChanged(ChannelEvent):
 
     added: int
     removed: int
-
-
-@dataclass(slots=True)
-class _Sent:
-    """A message of ours; ``seen``: the room has shown it."""
-
-    text: Text
-    report: bool
-    seen: bool = False
 
 
 class RoomChannel(TextChannel):
@@ -192,19 +137,17 @@ class RoomChannel(TextChannel):
         self._on_gone = gone
         self._outcome: asyncio.Future[bool] | None = None
         self._checking = False
-        self._password = ""
-        self._sent: OrderedDict[str, _Sent] = OrderedDict()
-        self._theirs: OrderedDict[tuple[str, str], None] = OrderedDict()
-        self._invited: dict[str, str] = {}
-        self.topic = RoomSubject(
-            self.events, target_id, self._post, lambda: self.group.self_handle
-        )
+        self._talk = RoomTalk(self.messages, target_id)
+        self.topic = RoomSubject(self.events, target_id, self._post, lambda: self.group.self_handle)
         self.settings = RoomSettings(
             account,
             target_id,
             self.events,
             is_owner=lambda: self.room.me.affiliation == "owner",
-            learnt=self._learnt,
+            learnt=self._allow_subject,
+        )
+        self.guests = RoomGuests(
+            account, self.room, self._people, lambda: not self.settings.invite_only
         )
         if invitation is not None:
             self._people.ask(inviter, invitation.reason, can_decline=not invitation.direct)
@@ -251,7 +194,7 @@ class RoomChannel(TextChannel):
         self._outcome = asyncio.get_running_loop().create_future()
         try:
             stanza = self.room.join(password=password, history=HISTORY)
-            self._password = password
+            self.guests.password = password
             self._show_presence(stanza)
             async with asyncio.timeout(JOIN_SECONDS):
                 created = await self._outcome
@@ -323,8 +266,7 @@ class RoomChannel(TextChannel):
 
     def give_up(self, error: TelepathyError) -> None:
         """We do not get in: say so to whoever sees the channel, and end it."""
-        reason = _LEAVING.get(type(error), Reason.ERROR)
-        self._people.leave(str(error), error=error.dbus_name, reason=reason)
+        self._people.leave(str(error), error=error.dbus_name, reason=reason_of(error))
         self._gone()
 
     def _settle(self, outcome: bool | E2EError) -> bool:
@@ -366,7 +308,7 @@ class RoomChannel(TextChannel):
             case muc_room.Joined(created):
                 self._joined(created)
             case muc_room.Refused(condition, text):
-                self._refused(condition, text)
+                self._settle(room_refusals.refusal(condition, text))
             case muc_room.Came(occupant):
                 self._people.came(occupant)
             case muc_room.Went():
@@ -396,14 +338,6 @@ class RoomChannel(TextChannel):
         self._allow_subject()
         self._settle(created)
 
-    def _refused(self, condition: str, text: str) -> None:
-        if condition == "not-authorized":
-            self._settle(PasswordNeeded())
-            return
-        kind = _REFUSALS.get(condition, NotAvailable)
-        words = _WORDS.get(condition, "The room does not let you in")
-        self._settle(kind(f"{words}: {text}" if text else words))
-
     def _became(self, before: muc_room.Occupant, after: muc_room.Occupant) -> None:
         self._people.became(after)
         if after.nick == self.room.nick and (
@@ -421,9 +355,6 @@ class RoomChannel(TextChannel):
         kind = ChannelBanned if event.why is muc_room.Departure.BANNED else NotAvailable
         self._settle(kind(f"The room does not let you in: {event.reason or event.why}"))
         self._gone()
-
-    def _learnt(self) -> None:
-        self._allow_subject()
 
     def _allow_subject(self) -> None:
         """Servers differ in who may set it; this is what the standard says (section 8.1)."""
@@ -461,14 +392,12 @@ class RoomChannel(TextChannel):
             token=token,
             sent=int(time.time()),
         )
-        self._sent[token] = _Sent(shown, bool(report))
-        if len(self._sent) > MAX_SENT:
-            self._sent.popitem(last=False)
+        self._talk.sent(shown, report=bool(report))
         return report
 
     def _said(self, event: muc_room.Said) -> None:
         message, now = event.message, int(time.time())
-        if event.ours and event.stamp is None and self._is_echo(message, now):
+        if event.ours and event.stamp is None and self._talk.is_echo(message):
             return
         if event.stamp is None and not event.ours:
             self._hear_state(event.nick, message)
@@ -488,7 +417,7 @@ class RoomChannel(TextChannel):
                     if event.stamp is not None
                     else None,
                     received=now,
-                    supersedes=self._corrected(event.nick, message),
+                    supersedes=self._talk.corrected(event.nick, message),
                     nickname="" if handle else event.nick,
                     scrollback=event.stamp is not None,
                     # Another program of the user's, under the same nick.
@@ -499,62 +428,17 @@ class RoomChannel(TextChannel):
         except messages.Refused:
             log.warning("no room for another message in %s", self.target_id)
 
-    def _is_echo(self, message: Message, now: int) -> bool:
-        """Whether this is a message of ours that was told by MessageSent."""
-        sent = self._sent.get(message.id) or self._sent.get(message.origin_id)
-        if sent is None:
-            # Some old services give each message an id of their own.
-            text = None
-            if message.body is not None:
-                text = outgoing.received(message.body)[1][: delivery.MAX_ECHO]
-            sent = next(
-                (
-                    each
-                    for each in self._sent.values()
-                    if not each.seen and text is not None and each.text.text == text
-                ),
-                None,
-            )
-        if sent is None:
-            return message.body is None
-        if not sent.seen and sent.report:
-            self.messages.report(delivery.delivered(sent.text.token, 0, "", now))
-        sent.seen = True
-        return True
-
-    def _corrected(self, nick: str, message: Message) -> str:
-        """The token of the message that this one corrects: one of the same author (XEP-0308)."""
-        supersedes = message.replaces if (nick, message.replaces) in self._theirs else ""
-        if message.token:
-            self._theirs[(nick, message.token)] = None
-            if len(self._theirs) > MAX_CORRECTABLE:
-                self._theirs.popitem(last=False)
-        return supersedes
-
     def _forget(self, nick: str) -> None:
-        """Whoever has this nick next is perhaps somebody else."""
-        for each in [each for each in self._theirs if each[0] == nick]:
-            del self._theirs[each]
+        """He is not here any longer under this nick."""
+        self._talk.forget(nick)
         if (handle := self._people.known(nick)) and handle in self.chat_states:
             self.show_state(handle, INACTIVE)
 
     def returned(self, message: Message) -> None:
         """A message of ours came back as an error."""
         failure = message.failure or Failure("undefined-condition")
-        if self.topic.refused(message.id, failure):
-            return
-        sent = self._sent.pop(message.id, None)
-        if sent is not None and not sent.seen:
-            self.messages.report(
-                delivery.failed(
-                    message.id,
-                    delivery.Sent(self.target_id, sent.text),
-                    failure,
-                    0,
-                    "",
-                    int(time.time()),
-                )
-            )
+        if not self.guests.returned(message) and not self.topic.refused(message.id, failure):
+            self._talk.returned(message)
 
     def lost(self, token: str) -> None:
         """The server never got a message."""
@@ -600,75 +484,10 @@ class RoomChannel(TextChannel):
             NotAvailable: we are not in the room.
             TelepathyError: see ``accept``.
         """
-        self._check(contacts, message)
+        self.guests.check(contacts, message)
         if self.self_handle in contacts and self.is_invitation:
             await self.accept()
-        others = [
-            each
-            for each in dict.fromkeys(contacts)
-            if each != self.self_handle and not self._people.is_in(each)
-        ]
-        if not others:
-            return
-        if self.room.state != "in":
-            raise NotAvailable("You are not in this room")
-        for each in others:
-            self._invite(each, message)
-
-    def _check(self, contacts: Sequence[int], message: str) -> None:
-        if len(contacts) > MAX_CONTACTS:
-            raise InvalidArgument(f"At most {MAX_CONTACTS} contacts at once")
-        if not is_sendable(message) or len(message) > muc.MAX_REASON:
-            raise InvalidArgument("This message cannot be sent")
-        for each in contacts:
-            self.account.handles.inspect(each)
-
-    def _invite(self, contact: int, message: str) -> None:
-        jid = self.account.handles.inspect(contact)
-        stanza = muc.mediated(self.target_id, jid, message)
-        token = outgoing.new_token()
-        stanza.set("id", token)
-        self.account.client.send(stanza)
-        if len(self._invited) >= MAX_INVITED:
-            del self._invited[next(iter(self._invited))]
-        self._invited[token] = jid
-        if len(self.group.remote_pending_members) < MAX_INVITED:
-            me = self.self_handle
-            self.group.change(remote=[contact], actor=me, reason=Reason.INVITED, message=message)
-
-    def declined(self, invitee: str, reason: str) -> None:
-        """Somebody does not want to come."""
-        for jid in (invitee, bare(invitee)):
-            handle = self.account.handles.find(jid)
-            if handle is not None and self.group.is_remote_pending(handle):
-                self.group.change(removed=[handle], actor=handle, message=reason)
-
-    def invitation_returned(self, message: Message) -> bool:
-        """The room does not invite somebody, or he cannot be reached; whether it was one of ours.
-
-        Rooms that let only their owners invite are open to whoever was told of them, so the user
-        can still tell a contact himself (XEP-0249).
-        """
-        jid = self._invited.pop(message.id, None)
-        if jid is None:
-            return False
-        failure = message.failure or Failure("undefined-condition")
-        refused = failure.condition in ("forbidden", "not-allowed", "not-acceptable")
-        if refused and not self.settings.invite_only and "/" not in jid:
-            self.account.client.send(muc.direct(self.target_id, jid, password=self._password))
-            return True
-        handle = self.account.handles.find(jid)
-        if handle is not None and self.group.is_remote_pending(handle):
-            error = refusal(StanzaError(failure.condition, failure.text), "The invitation failed")
-            reason = (
-                Reason.INVALID_CONTACT
-                if failure.condition in ("item-not-found", "jid-malformed")
-                else Reason.PERMISSION_DENIED
-                if isinstance(error, PermissionDenied)
-                else Reason.ERROR
-            )
-            self.group.change(removed=[handle], reason=reason, message=str(error))
-        return True
+        self.guests.invite(contacts, message)
 
     async def remove_members(self, contacts: Sequence[int], message: str, reason: int) -> None:
         """Group.RemoveMembers and RemoveMembersWithReason: throw somebody out, or leave.
@@ -682,33 +501,11 @@ class RoomChannel(TextChannel):
         """
         if reason not in Reason._value2member_map_:
             raise InvalidArgument("There is no such reason")
-        self._check(contacts, message)
+        self.guests.check(contacts, message)
         others = [each for each in dict.fromkeys(contacts) if each != self.self_handle]
-        for each in others:
-            if self.group.is_remote_pending(each):
-                raise PermissionDenied("An invitation to a room cannot be taken back")
-            if not self.group.is_member(each):
-                raise NotAvailable("This contact is not in the room")
-        for each in others:
-            await self._throw_out(each, message, ban=reason == Reason.BANNED)
+        await self.guests.put_out(others, message, ban=reason == Reason.BANNED)
         if self.self_handle in contacts:
             self._leave(message)
-
-    async def _throw_out(self, contact: int, message: str, *, ban: bool) -> None:
-        nick = resource_of(self.account.handles.inspect(contact))
-        if not ban:
-            payload = muc.admin(nick=nick, role="none", reason=message)
-        else:
-            # Whom we see without his address the room finds by his nick, if it likes to.
-            occupant = self.room.occupants.get(nick)
-            jid = occupant.jid if occupant is not None else ""
-            payload = muc.admin(
-                nick="" if jid else nick, jid=jid, affiliation="outcast", reason=message
-            )
-        try:
-            await self.account.client.send_iq(self.target_id, payload)
-        except (StanzaError, IqTimeout) as error:
-            raise refusal(error, "The room did not put this person out") from error
 
     # -- our presence -----------------------------------------------------------------------
 

@@ -213,7 +213,7 @@ class Rooms(Feature):
         return channel
 
     async def _join(self, channel: RoomChannel) -> None:
-        from telepathy_e2e.service.room_channel import PasswordNeeded
+        from telepathy_e2e.service.room_refusals import PasswordNeeded
 
         try:
             await channel.join()
@@ -341,7 +341,7 @@ class Rooms(Feature):
             return True
         if (refused := muc.declined(stanza)) is not None:
             if (channel := self._rooms.get(refused.room)) is not None:
-                channel.declined(refused.invitee, refused.reason)
+                channel.guests.declined(refused.invitee, refused.reason)
             return True
         if not self._rooms:
             return kind == "groupchat"
@@ -359,8 +359,7 @@ class Rooms(Feature):
             return False  # what occupants say to us alone
         message = messages.parse(stanza)
         if kind == "error":
-            if not channel.invitation_returned(message):
-                channel.returned(message)
+            channel.returned(message)
         else:
             channel.receive_message(message, muc.parse(stanza))
         return True
