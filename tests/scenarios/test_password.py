@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import secrets
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 import pytest
@@ -212,11 +212,10 @@ async def test_what_is_no_password_is_refused_and_costs_nothing(asking: Pair) ->
 
 async def test_a_leap_of_faith_becomes_verified_while_the_file_moves(pair: Pair) -> None:
     mine, theirs = await pair.offer(DATA)
-    provide: Callable[..., str] = os.fsdecode
     address = await pair.alice.cm(mine, FILE_TRANSFER, "ProvideFile", "uuv", 0, 0, Variant("u", 0))
     receiving = asyncio.ensure_future(pair.bob.accept(theirs))
     await pair.alice.state(mine, 3)
-    _, writer = await asyncio.open_unix_connection(provide(address))
+    _, writer = await asyncio.open_unix_connection(os.fsdecode(address))
     writer.write(DATA[:100_000])
     await writer.drain()
     assert await pair.alice.get(mine, SECURABLE, "Verified") is False
@@ -244,6 +243,21 @@ async def test_a_leap_of_faith_becomes_verified_while_the_file_moves(pair: Pair)
     assert await receiving == DATA
     assert await pair.alice.state(mine, 4, 5) == (4, 0)
     assert await pair.alice.get(mine, SECURABLE, "Verified") is True
+
+
+async def test_a_pin_that_was_faster_and_the_password_are_both_recorded(asking: Pair) -> None:
+    asked = await ask(asking)
+    alice = asked.alice
+    await alice.type(SECRET)
+    await asked.bob.prompted()
+    await alice.side.cm(alice.question, VERIFICATION, "Accept", "s", "pin")
+    assert await alice.side.get(alice.payload, E2E, "VerifiedBy") == "pin"
+    await asked.bob.type(SECRET)
+    await alice.side.changed(alice.payload, E2E, "VerifiedMethods", ["pin", "password"])
+    assert await alice.side.get(alice.payload, E2E, "VerifiedBy") == "password"
+    assert await asked.bob.verified_by() == ["password"]
+    assert await asked.receiving == DATA
+    await asked.sending
 
 
 async def test_verified_is_not_had_from_a_closed_question(asking: Pair) -> None:
