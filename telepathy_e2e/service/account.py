@@ -19,6 +19,7 @@ from telepathy_e2e.xmpp.client import Client, Resource
 
 if TYPE_CHECKING:
     from telepathy_e2e.service.aliases import Aliases
+    from telepathy_e2e.service.attestations import Attestations
     from telepathy_e2e.service.avatars import Avatars
     from telepathy_e2e.service.client_types import ClientTypes
     from telepathy_e2e.service.contact_blocking import ContactBlocking
@@ -52,6 +53,7 @@ class Account(Owner, Protocol):
     ask_certificate: bool
     tries: ContactTries
     parameters: Mapping[str, object]
+    attestations: Attestations
     presences: PresenceFeature
     pep: Pep
     contact_list: ContactList
@@ -72,8 +74,11 @@ class Account(Owner, Protocol):
     def question_handler_announced(self) -> bool:
         """Whether some client said that it handles PeerVerification1."""
 
-    def has_key(self, bare_jid: str) -> bool:
-        """Whether a key of this contact was seen, or published, while the connection lives."""
+    async def find_key(self, bare_jid: str) -> bool:
+        """Whether a key of this contact was seen while the connection lives, or is published.
+
+        His server may be asked, for some seconds at most.
+        """
 
     def key_seen(self, bare_jid: str, fingerprint: bytes) -> None:
         """A hello of this contact was right; ``fingerprint`` is that of his identity."""

@@ -24,6 +24,7 @@ from telepathy_e2e.jingle.stanzas import Content
 from telepathy_e2e.net.listener import Listener
 from telepathy_e2e.service import names, requests
 from telepathy_e2e.service.aliases import Aliases
+from telepathy_e2e.service.attestations import Attestations
 from telepathy_e2e.service.avatars import Avatars
 from telepathy_e2e.service.capabilities import (
     ChannelClass,
@@ -158,6 +159,7 @@ class Connection:
         self.policy = Policy.parse(str(parameters["e2e-policy"]))
         self.always_verify = bool(parameters["e2e-always-verify"])
         self.ask_certificate = bool(parameters["e2e-ask-certificate"])
+        self.attestations = Attestations(parameters)
         self.channels: dict[str, Channel] = {}
         self.tasks = TaskOwner(object_path)
         self.listener = Listener()
@@ -451,8 +453,10 @@ class Connection:
     def question_handler_announced(self) -> bool:
         return self._capabilities.handles(names.PEER_VERIFICATION)
 
-    def has_key(self, bare_jid: str) -> bool:
-        return bare_jid in self._keys_seen or self.published.has_key(bare_jid)
+    async def find_key(self, bare_jid: str) -> bool:
+        if bare_jid in self._keys_seen:
+            return True
+        return self.policy is not Policy.OFF and await self.published.find_key(bare_jid)
 
     def key_seen(self, bare_jid: str, fingerprint: bytes) -> None:
         self._keys_seen.add(bare_jid)

@@ -43,6 +43,9 @@ MAX_UNJUDGED: Final = 2 * 1024 * 1024
 # People without an entry in the contact list whose keys are remembered: each of them was asked for
 # by somebody on this desktop.
 MAX_STRANGERS: Final = 256
+# Seconds for which a transfer waits for the node of somebody whose capabilities do not list
+# protection. A server that keeps silent instead of saying no gains nothing but this.
+FIND_SECONDS: Final = 3.0
 # Nodes fetched at the same time: each can be some hundred KB on the stream that carries all else.
 MAX_FETCHES: Final = 4
 
@@ -111,6 +114,20 @@ class PublishedIdentities(Feature):
                 log.warning("an identity that a contact publishes was dropped: %s", error)
         return bool(self._keys.get(bare_jid))
 
+    async def find_key(self, bare_jid: str) -> bool:
+        """The same; whoever is not known to have published one is looked up now.
+
+        Events come to those alone whose capabilities ask for them, and a server that forges
+        capabilities may forge ours too.
+        """
+        if not self.has_key(bare_jid):
+            try:
+                async with asyncio.timeout(FIND_SECONDS):
+                    await self._ask(bare_jid)
+            except (TimeoutError, TelepathyError) as error:
+                log.info("it is not known whether a contact publishes an identity: %s", error)
+        return self.has_key(bare_jid)
+
     def _remember(self, jid: str, fingerprint: bytes) -> None:
         known = self._keys.setdefault(jid, set())
         if len(known) < MAX_IDENTITIES:
@@ -135,7 +152,7 @@ class PublishedIdentities(Feature):
     async def _compare(self, bare_jid: str, fingerprint: bytes) -> None:
         """Events tell of one device at a time; all of them are in the node."""
         try:
-            await self._fetch(bare_jid)
+            await self._ask(bare_jid)
         except TelepathyError as error:
             log.info("%s", error)
         if fingerprint not in self._keys.get(bare_jid, ()):
@@ -152,19 +169,19 @@ class PublishedIdentities(Feature):
         jid = self._account.handles.inspect(handle)
         if self._account.status != 0:
             raise Disconnected("The connection is not up")
-        return await self._fetch(jid)
-
-    async def _fetch(self, jid: str) -> list[Published]:
         async with self._fetches:
-            try:
-                items = await self._account.pep.items(jid, NODE, max=MAX_IDENTITIES)
-            except StanzaError as error:
-                if error.condition in _NOTHING:
-                    return []
-                raise refusal(error, "The contact's identities cannot be had") from error
-            except (IqTimeout, PeerError) as error:
-                raise refusal(error, "The contact's identities cannot be had") from error
-            good = await asyncio.to_thread(_judge, jid, items[:MAX_IDENTITIES], datetime.now(UTC))
+            return await self._ask(jid)
+
+    async def _ask(self, jid: str) -> list[Published]:
+        try:
+            items = await self._account.pep.items(jid, NODE, max=MAX_IDENTITIES)
+        except StanzaError as error:
+            if error.condition in _NOTHING:
+                return []
+            raise refusal(error, "The contact's identities cannot be had") from error
+        except (IqTimeout, PeerError) as error:
+            raise refusal(error, "The contact's identities cannot be had") from error
+        good = await asyncio.to_thread(_judge, jid, items[:MAX_IDENTITIES], datetime.now(UTC))
         for _, fingerprint in good:
             self._remember(jid, fingerprint)
         return [published for published, _ in good]

@@ -6,12 +6,15 @@ that there is none.
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from typing import Any
 
 import pytest
 from dbus_fast import Variant
 
+from telepathy_e2e.xmpp import pubsub
+from telepathy_e2e.xtls.published import NODE
 from tests.hostile.attacks import ANSWER, OFFER, ForgeCapabilities, RemoveSecurity, Step
 from tests.hostile.path import Tap
 from tests.hostile.server import Attack, Together
@@ -29,6 +32,7 @@ from tests.hostile.stage import (
     assert_completed,
     assert_nothing_delivered,
 )
+from tests.peer.client import Peer
 from tests.support.prosody import available
 from tests.support.side import E2E, VERIFICATION
 
@@ -37,6 +41,7 @@ pytestmark = pytest.mark.skipif(not available(), reason="prosody is not installe
 DATA = b"not for the server" * 10_000
 REQUIRED = {"e2e_policy": Variant("s", "required")}
 VERIFIED = {"e2e_policy": Variant("s", "verified")}
+UNPUBLISHED = {"e2e_publish_identity": Variant("b", False)}
 PRESENCE = ("iq", "presence")
 
 
@@ -161,9 +166,27 @@ async def test_a_handler_that_goes_away_does_not_let_it_through_in_the_clear() -
 
 
 async def test_forged_capabilities_take_protection_away_and_the_channels_say_so() -> None:
-    stage = await Stage.start(ForgeCapabilities(), kinds=PRESENCE)
+    """Bob publishes no key; a server that withholds his node is the same to Alice."""
+    stage = await Stage.start(ForgeCapabilities(), kinds=PRESENCE, bob=UNPUBLISHED)
     try:
         assert_completed(await stage.transfer(DATA), DATA, encrypted=False)
+    finally:
+        await stage.stop()
+
+
+async def test_forged_capabilities_do_not_count_where_a_key_is_published() -> None:
+    stage = await Stage.start(ForgeCapabilities(), kinds=PRESENCE)
+    try:
+        node = pubsub.items(NODE)
+        carol = await Peer.start(stage.server.prosody, "carol")
+        try:
+            bob = stage.server.jid("bob")
+            async with asyncio.timeout(20):
+                while (await carol.ask(bob, node, type="get")).get("type") != "result":
+                    await asyncio.sleep(0.02)
+        finally:
+            await carol.stop()
+        assert_completed(await stage.transfer(DATA), DATA, encrypted=True)
     finally:
         await stage.stop()
 

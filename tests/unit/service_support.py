@@ -292,7 +292,7 @@ class Side:
     def question_handler_announced(self) -> bool:
         return self.handler
 
-    def has_key(self, bare_jid: str) -> bool:
+    async def find_key(self, bare_jid: str) -> bool:
         return bare_jid in self.keys
 
     def key_seen(self, bare_jid: str, fingerprint: bytes = b"") -> None:

@@ -25,6 +25,7 @@ from telepathy_e2e.service.events import ConnectionEvent, Emitter
 from telepathy_e2e.service.handles import Handles
 from telepathy_e2e.service.pep import Pep
 from telepathy_e2e.service.published_identity import (
+    FIND_SECONDS,
     MAX_FETCHES,
     MAX_STRANGERS,
     MAX_UNJUDGED,
@@ -310,6 +311,42 @@ async def test_not_more_than_so_many_are_asked_at_once(world: World) -> None:
     handles = [world.account.handles.ensure(f"c{n}@example.test") for n in range(MAX_FETCHES + 2)]
     await asyncio.gather(*map(world.published.fetch, handles))
     assert world.client.most_flying == MAX_FETCHES
+
+
+async def test_one_who_is_not_known_to_publish_is_looked_up(world: World) -> None:
+    assert not await world.published.find_key(BOB)
+    world.node(BOB)["1"] = item(BOBS)
+    assert await world.published.find_key(BOB)
+    asked = len(world.client.asked)
+    assert await world.published.find_key(BOB)
+    assert len(world.client.asked) == asked
+
+
+async def test_a_server_that_does_not_answer_holds_a_transfer_up_for_seconds(
+    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert FIND_SECONDS < 5
+    monkeypatch.setattr("telepathy_e2e.service.published_identity.FIND_SECONDS", 0.01)
+    world.client.gate = asyncio.Event()
+    with caplog.at_level(logging.INFO):
+        assert not await world.published.find_key(BOB)
+    assert "not known whether" in caplog.text
+    world.client.gate.set()
+    world.client.refuses[pubsub.QUERY] = "forbidden"
+    assert not await world.published.find_key(BOB)
+
+
+async def test_a_transfer_does_not_wait_for_what_others_look_up(world: World) -> None:
+    """Or a program here that asks about everybody could take protection away."""
+    world.node(BOB)["1"] = item(BOBS)
+    gate = world.client.gate = asyncio.Event()
+    handles = [world.account.handles.ensure(f"c{n}@example.test") for n in range(MAX_FETCHES)]
+    others = asyncio.gather(*map(world.published.fetch, handles))
+    await world.settle()
+    world.client.gate = None
+    assert await world.published.find_key(BOB)
+    gate.set()
+    await others
 
 
 # -- bounds ---------------------------------------------------------------------------------
