@@ -4,21 +4,33 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import socket
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
 from dbus_fast import Message, MessageFlag, MessageType, Variant
+from dbus_fast.aio import MessageBus
 
-from telepathy_e2e.bus import caller
+from telepathy_e2e.bus import caller, wire
 from telepathy_e2e.bus.members import Interface, Property, Signal, method
 from telepathy_e2e.bus.objects import Objects
-from telepathy_e2e.bus.wire import PIECE, Bus, BusGone, DBusStr, DBusUInt32, Result, _in_pieces
-from telepathy_e2e.errors import InvalidArgument
+from telepathy_e2e.bus.wire import (
+    PIECE,
+    Bus,
+    BusGone,
+    DBusStr,
+    DBusUInt32,
+    DBusUnixFd,
+    Result,
+    _in_pieces,
+)
+from telepathy_e2e.errors import InvalidArgument, RemoteError
+from tests.support.agent import pipe
 from tests.support.bus import PROPERTIES, PrivateBus, RawClient, available, client_of
 
 pytestmark = pytest.mark.skipif(not available(), reason="dbus-daemon is not installed")
@@ -470,3 +482,132 @@ async def test_a_reply_in_pieces_is_the_same_reply(
         serial=9,
     )
     assert bytes(pieces._marshall(False)) == bytes(whole._marshall(False))
+
+
+# -- calls of ours ------------------------------------------------------------------------------
+
+
+async def test_another_program_is_called(served: Served, private_bus: PrivateBus) -> None:
+    caller_of_it = await Bus.connect(private_bus.address)
+    name, path = served.target
+    assert await caller_of_it.call(name, path, "org.example.Sample", "Echo", "u", [5]) == [5]
+    await caller_of_it.close()
+
+
+async def test_its_errors_have_their_names(served: Served, private_bus: PrivateBus) -> None:
+    caller_of_it = await Bus.connect(private_bus.address)
+    with pytest.raises(RemoteError, match="something else") as refused:
+        await caller_of_it.call(*served.target, "org.example.Sample", "Refuse")
+    assert refused.value.name == InvalidArgument.dbus_name
+    with pytest.raises(RemoteError) as absent:
+        await caller_of_it.call("org.example.Nobody", "/", "org.example.Sample", "Echo")
+    assert absent.value.name == "org.freedesktop.DBus.Error.ServiceUnknown"
+    await caller_of_it.close()
+
+
+async def test_one_that_goes_away_or_never_answers_is_not_waited_for(
+    served: Served, private_bus: PrivateBus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caller_of_it = await Bus.connect(private_bus.address)
+    waiting = (*served.target, "org.example.Sample", "Wait")
+    monkeypatch.setattr(wire, "CALL_TIMEOUT", 0.05)
+    with pytest.raises(RemoteError) as late:
+        await caller_of_it.call(*waiting)
+    assert late.value.name == "org.freedesktop.DBus.Error.NoReply"
+    monkeypatch.setattr(wire, "CALL_TIMEOUT", 10.0)
+    asking = asyncio.ensure_future(caller_of_it.call(*waiting))
+    private_bus.process.kill()
+    with pytest.raises(RemoteError) as gone:
+        await asking
+    assert gone.value.name == "org.freedesktop.DBus.Error.Disconnected"
+    with pytest.raises(RemoteError):
+        await caller_of_it.call(*waiting)
+    await caller_of_it.close()
+
+
+# -- descriptors --------------------------------------------------------------------------------
+
+
+class Reader(Interface):
+    """Takes a descriptor, and says what is in it."""
+
+    name = "org.example.Reader"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.go_on = asyncio.Event()
+
+    @method("Read")
+    def read(self, File: DBusUnixFd) -> DBusStr:
+        return os.read(File, 100).decode()
+
+    @method("ReadLater")
+    async def read_later(self, File: DBusUnixFd) -> DBusStr:
+        await self.go_on.wait()
+        return self.read(File)
+
+    @method("Nothing")
+    async def nothing(self) -> None:
+        await self.go_on.wait()
+
+
+@pytest_asyncio.fixture
+async def reader(
+    private_bus: PrivateBus,
+) -> AsyncIterator[tuple[Reader, Callable[..., Coroutine[object, object, object]]]]:
+    bus = await Bus.connect(private_bus.address, descriptors=True)
+    objects = Objects(bus)
+    found = Reader()
+    objects.export("/reader", found)
+    bus.serve(objects)
+    client = await MessageBus(private_bus.address, negotiate_unix_fd=True).connect()
+
+    async def call(member: str, *texts: bytes) -> object:
+        passed = [pipe(each) for each in texts]
+        message = Message(
+            destination=bus.unique_name,
+            path="/reader",
+            interface="org.example.Reader",
+            member=member,
+            signature="h" * len(passed),
+            body=list(range(len(passed))),
+            unix_fds=passed,
+        )
+        reply = await client.call(message)
+        for each in passed:
+            os.close(each)
+        assert reply is not None
+        return reply.body[0] if reply.body else None
+
+    yield found, call
+    client.disconnect()
+    await client.wait_for_disconnect()  # type: ignore[no-untyped-call]
+    await bus.close()
+
+
+async def test_a_descriptor_is_good_until_the_answer_and_closed_then(
+    reader: tuple[Reader, Callable[..., Coroutine[object, object, object]]],
+) -> None:
+    found, call = reader
+    before = os.listdir("/proc/self/fd")
+    assert await call("Read", b"one") == "one"
+    later = asyncio.ensure_future(call("ReadLater", b"two"))
+    assert await call("Read", b"three") == "three"
+    found.go_on.set()
+    assert await later == "two"
+    assert os.listdir("/proc/self/fd") == before
+
+
+async def test_a_call_does_not_take_the_descriptors_of_the_one_behind_it(
+    reader: tuple[Reader, Callable[..., Coroutine[object, object, object]]],
+) -> None:
+    found, call = reader
+    before = os.listdir("/proc/self/fd")
+    without = asyncio.ensure_future(call("Nothing"))
+    await asyncio.sleep(0)
+    behind = asyncio.ensure_future(call("ReadLater", b"two"))
+    assert await call("Read", b"one") == "one"  # all three have begun
+    found.go_on.set()
+    assert await without is None
+    assert await behind == "two"
+    assert os.listdir("/proc/self/fd") == before
