@@ -132,6 +132,9 @@ class Group:
         identify: the identifier of a contact handle.
         self_handle: the user in this channel; not a member yet.
         flags: from the beginning.
+
+    Attributes:
+        known_owners: how many of ``handle_owners`` are not 0.
     """
 
     def __init__(
@@ -150,6 +153,7 @@ class Group:
         self._local: dict[int, Pending] = {}
         self._remote: dict[int, None] = {}
         self.handle_owners: dict[int, int] = {}
+        self.known_owners = 0
 
     # -- properties -------------------------------------------------------------------------
 
@@ -242,9 +246,7 @@ class Group:
             self._tell(joined, gone, list(waiting), invited, actor, reason, message, error)
         lost = [each for each in gone if each in self.handle_owners and each != self.self_handle]
         if lost:
-            for each in lost:
-                del self.handle_owners[each]
-            self._tell_owners({}, lost)
+            self._forget_owners(lost)
 
     def _is_anywhere(self, handle: int) -> bool:
         return handle in self._members or handle in self._local or handle in self._remote
@@ -280,8 +282,15 @@ class Group:
             if self.handle_owners.get(handle) != owner
         }
         if news:
-            self.handle_owners.update(news)
+            for handle, owner in news.items():
+                self.known_owners += bool(owner) - bool(self.handle_owners.get(handle))
+                self.handle_owners[handle] = owner
             self._tell_owners(news, [])
+
+    def _forget_owners(self, handles: list[int]) -> None:
+        for each in handles:
+            self.known_owners -= bool(self.handle_owners.pop(each))
+        self._tell_owners({}, handles)
 
     def _tell_owners(self, added: dict[int, int], removed: list[int]) -> None:
         self._events.emit(HandleOwnersChanged(added, removed))
@@ -304,8 +313,8 @@ class Group:
         elif old in self._local:
             pending = {handle: self._local[old]}
             self.change(local=pending, removed=[old], actor=handle, reason=Reason.RENAMED)
-        elif self.handle_owners.pop(old, None) is not None:
-            self._tell_owners({}, [old])
+        elif old in self.handle_owners:
+            self._forget_owners([old])
 
     def set_flags(self, flags: Flag) -> None:
         """What is possible now."""

@@ -215,8 +215,7 @@ class RoomMembers:
         flags = BASE | Flag.CAN_ADD | Flag.MESSAGE_ADD
         if self._room.me.role == "moderator":
             flags |= Flag.CAN_REMOVE | Flag.MESSAGE_REMOVE
-        me = self.group.self_handle
-        if not any(owner for each, owner in self.group.handle_owners.items() if each != me):
+        if self.group.known_owners <= 1:  # our own
             flags |= Flag.HANDLE_OWNERS_NOT_AVAILABLE
         self.group.set_flags(flags)
 
