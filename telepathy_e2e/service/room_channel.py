@@ -215,8 +215,9 @@ class RoomChannel(TextChannel):
         except (StanzaError, IqTimeout) as error:
             self._say_goodbye("")
             raise refusal(error, "The room could not be created") from error
-        self.creator, self.creator_handle = self.account.self_id, self.account.self_handle
-        self.creation_timestamp = int(time.time())
+        if self.requested:  # an invitation was shown already, and this never changes
+            self.creator, self.creator_handle = self.account.self_id, self.account.self_handle
+            self.creation_timestamp = int(time.time())
 
     def lock(self) -> None:
         """It takes a password to come in: ask for it."""

@@ -28,6 +28,7 @@ from tests.support.chat import (
     send,
     state_of,
 )
+from tests.support.checker import CHECKER, check
 from tests.support.prosody import Prosody, available
 from tests.support.rooms import (
     BANNED,
@@ -520,6 +521,30 @@ async def test_an_invitation_is_declined(rooms: Rooms) -> None:
     )
     assert (yours, path) == (False, again)
     assert await members(bob, again) == {"alice", "bob"}
+
+
+@pytest.mark.skipif(not CHECKER.is_file(), reason="no checker here")
+async def test_the_specifications_checker_finds_nothing_wrong_with_rooms(rooms: Rooms) -> None:
+    alice, bob = rooms.alice, rooms.bob
+    watching = [asyncio.create_task(check(each, 3)) for each in (alice, bob)]
+    hers = await enter(alice, rooms.room)
+    await configure(alice, hers, Password=Variant("s", "sesame"))
+    contact = await handle_of(alice, rooms.server.jid("bob"))
+    await alice.cm(hers, GROUP, "AddMembers", "aus", [contact], "Come")
+    his, _ = await invited(bob)
+    listing = {
+        CHANNEL + ".ChannelType": Variant("s", ROOM_LIST),
+        CHANNEL + ".TargetHandleType": Variant("u", 0),
+    }
+    path, _ = await create(alice, listing)
+    await alice.cm(path, ROOM_LIST, "ListRooms")
+    for output in await asyncio.gather(*watching):
+        assert "PASS Channel/Text" in output
+    seen = [asyncio.create_task(check(each, 1)) for each in (alice, bob)]
+    me = await bob.get(his, GROUP, "SelfHandle")
+    await bob.cm(his, GROUP, "AddMembers", "aus", [me], "")
+    await send(bob, his, "Here I am")
+    await asyncio.gather(*seen)
 
 
 # -- the end of rooms -----------------------------------------------------------------------
