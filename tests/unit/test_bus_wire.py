@@ -606,6 +606,7 @@ async def test_a_call_does_not_take_the_descriptors_of_the_one_behind_it(
     without = asyncio.ensure_future(call("Nothing"))
     await asyncio.sleep(0)
     behind = asyncio.ensure_future(call("ReadLater", b"two"))
+    await asyncio.sleep(0)
     assert await call("Read", b"one") == "one"  # all three have begun
     found.go_on.set()
     assert await without is None
