@@ -90,6 +90,8 @@ PARAMETERS: Final = (
     Parameter("e2e-ask-certificate", "b", default=False),
     Parameter("e2e-always-verify", "b", default=False),
     Parameter("e2e-publish-identity", "b", default=True),
+    Parameter("e2e-ca-file", "s"),
+    Parameter("e2e-openpgp", "b", default=False),
 )
 
 _BY_NAME: Final = {each.name: each for each in PARAMETERS}

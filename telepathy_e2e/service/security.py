@@ -43,6 +43,7 @@ from telepathy_e2e.xmpp.client import IqTimeout, Resource, StanzaError
 from telepathy_e2e.xmpp.jid import bare
 from telepathy_e2e.xtls import identity, protection
 from telepathy_e2e.xtls.canonical import offer_digest
+from telepathy_e2e.xtls.hello import Attestation
 from telepathy_e2e.xtls.identity import Credentials
 from telepathy_e2e.xtls.offer import SecurityOffer, build_security, parse_security, shown
 from telepathy_e2e.xtls.protection import Protection
@@ -103,6 +104,10 @@ class Security:
         self._request: CertificateRequest | None = None
         self._question: PeerVerification | None = None
         self._verify_requested = False
+        self._own_attestations: tuple[Attestation, ...] = ()
+        self._attested: list[str] = []
+        self._judging: asyncio.Task[None] | None = None
+        self._asked = False
         self._timer: asyncio.TimerHandle | None = None
         self._deadline: float | None = None
         loop = asyncio.get_running_loop()
@@ -192,6 +197,10 @@ class Security:
                 self._account.self_id, key.public_key(), datetime.now(UTC)
             )
             self._credentials = Credentials(key, leaf, own)
+        own_fingerprint = identity.identity_fingerprint(self._credentials.identity)
+        self._own_attestations = await self._account.attestations.own(
+            self._account.self_id, own_fingerprint
+        )
         return build_security(self._credentials.leaf)
 
     def _agree(self) -> None:
@@ -214,6 +223,7 @@ class Security:
             accepted=offer_digest([self._accepted]),
             methods=CEREMONIES,
             tries=self._account.tries.session(own, peer),
+            attestations=self._own_attestations,
         )
 
     # -- the handshake and the gate ---------------------------------------------------------
@@ -408,6 +418,10 @@ class Security:
         if self._protected is None:
             self._verify_requested = True
             return "/"
+        # The question that holds the payload back, if there is one, comes first.
+        self._ask()
+        if self._question is not None:
+            return self._question.object_path
         return self._open_question(policy.Reason.UPGRADE).object_path
 
     def _on_protected(self, event: protection.Protected) -> None:
@@ -428,10 +442,54 @@ class Security:
             "PeerFingerprints",
             "OwnFingerprints",
         )
-        # At once, before anything else that the peer says: his starting a ceremony must not turn
-        # the question that holds the payload back into one that does not.
-        self._ask()
+        judged = self._account.attestations.to_judge(event.attestations)
+        if judged and event.identity_certificate is not None:
+            self._judging = self._account.tasks.start(
+                "judge attestations", self._judge(judged, event.identity_certificate)
+            )
+        else:
+            self._ask()
         _settle(self._handshake)
+
+    async def _judge(self, attestations: Sequence[Attestation], certificate: bytes) -> None:
+        """What others say of the peer's key comes before the question: it may need none."""
+        self._attested = await self._account.attestations.judge(
+            attestations, bare_jid=self._payload.target_id, identity=certificate
+        )
+        self._judging = None
+        if self._over or self._failure is not None:
+            return
+        if not self._asked:
+            self._ask()
+        elif self._attested and self._attestations_answer():
+            self._answer_late()
+        self._drain()
+
+    def _answer_late(self) -> None:
+        """Somebody began to verify before it was known that nobody needs to."""
+        if self._question is None:
+            self._take_attestations()
+            return
+        try:
+            self._question.accept(self._attested[0])
+        except NotAvailable:
+            log.info("the question was answered before the attestations were judged")
+            return
+        for method in self._attested[1:]:
+            self._verify_by(method)
+
+    def _attestations_answer(self) -> bool:
+        return policy.attestations_answer(
+            handler_announced=self._account.question_handler_announced(),
+            always_verify=self._account.always_verify,
+            requested=self._verify_requested,
+        )
+
+    def _take_attestations(self) -> None:
+        """The peer is verified, and there is nothing to compare."""
+        for method in self._attested:
+            self._verify_by(method)
+        self._machine().tell_verdict("verified", self.verified_by)
 
     def _demanded(self) -> Demands:
         """What the request demanded, and who called ``verify`` before the handshake."""
@@ -440,7 +498,18 @@ class Security:
         return self.demands
 
     def _ask(self) -> None:
-        """Put the question that policy, demands and handlers call for, or open the gate."""
+        """Put the question that policy, demands and handlers call for, or open the gate; once.
+
+        Before anything else that the peer says is acted on: his starting a ceremony must not turn
+        the question that holds the payload back into one that does not.
+        """
+        if self._asked:
+            return
+        self._asked = True
+        if self._attested and self._attestations_answer():
+            self._take_attestations()
+            _settle(self._gate)
+            return
         demands = self._demanded()
         reason = policy.question_when_protected(
             self._account.policy,
@@ -504,9 +573,11 @@ class Security:
             return ()
         if self._protected.leaf_only:
             return ("fingerprint",)
-        return ("fingerprint", *(m for m in CEREMONIES if m in self._protected.peer_methods))
+        ceremonies = (each for each in CEREMONIES if each in self._protected.peer_methods)
+        return ("fingerprint", *ceremonies, *self._attested)
 
     def _on_peer_started(self, method: str) -> None:
+        self._ask()
         if self._question is None:
             self._open_question(policy.Reason.UPGRADE)
         if self._question is not None:
@@ -599,6 +670,8 @@ class Security:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        if self._judging is not None:
+            self._judging.cancel()
         if self._question is not None:
             self._question.payload_gone()
         if self._request is not None:

@@ -192,6 +192,20 @@ def question_when_protected(
     return next((reason for holds, reason in table if holds), None)
 
 
+def attestations_answer(*, handler_announced: bool, always_verify: bool, requested: bool) -> bool:
+    """Whether an attestation that holds (``x509``, ``openpgp``) makes the peer verified by itself.
+
+    Where a client handles questions it gets one, with that method among ``Methods``: it alone knows
+    whether this contact had another key before, which is an alarm whoever vouches for the new one.
+
+    Args:
+        handler_announced: some client handles questions.
+        always_verify: ``e2e-always-verify``: people are asked, whoever can answer.
+        requested: somebody has called Verify() and waits for the question.
+    """
+    return not (handler_announced or always_verify or requested)
+
+
 def payload_waits(
     reason: Reason | None, policy: Policy, demands: Demands, *, call: bool = False
 ) -> bool:

@@ -20,6 +20,9 @@ from telepathy_e2e.verify.messages import MAX_METHOD, is_method
 # VerifiedBy lie.
 CEREMONIES: Final = frozenset({"sas", "password"})
 
+# What answers without a person: not where people are to be asked each time.
+IMPERSONAL: Final = frozenset({"pin", "x509", "openpgp"})
+
 # From the design's table of methods, by an attacker's odds: first what people have compared
 # themselves, then the word of others, then memory.
 STRENGTH: Final = ("fingerprint", "sas", "password", "x509", "openpgp", "pin")
@@ -121,7 +124,7 @@ class Question:
         handler_announced: whether a client had announced a handler when it was put.
         methods: what can be done here and now (PeerVerification1.Methods).
         waits: whether payload waits for the answer.
-        always_verify: ``e2e-always-verify``: pins may not answer.
+        always_verify: ``e2e-always-verify``: pins and attestations may not answer.
     """
 
     def __init__(
@@ -171,7 +174,7 @@ class Question:
             NotAvailable: answered already; or there is no encryption, hence no key that anybody
                 could vouch for (no other argument would help, so not InvalidArgument).
             InvalidArgument: not the name of a method, or that of a ceremony.
-            PermissionDenied: a pin, where people are to be asked each time.
+            PermissionDenied: a pin or an attestation, where people are to be asked each time.
         """
         self.check_open()
         if self.reason is Reason.NO_ENCRYPTION:
@@ -182,8 +185,8 @@ class Question:
             )
         if method in CEREMONIES:
             raise InvalidArgument(f'"{method}" cannot be claimed; carry the ceremony out')
-        if method == "pin" and not self._pins_answer:
-            raise PermissionDenied("This account asks people each time; a pin does not count")
+        if method in IMPERSONAL and not self._pins_answer:
+            raise PermissionDenied(f"This account asks people each time; {method} does not count")
         return self._answer(Move.ACCEPT, method)
 
     def proceed_unverified(self) -> list[QuestionEvent]:
