@@ -72,7 +72,7 @@ def test_the_bus_starts_the_installed_daemon(prefix: Path) -> None:
 def test_the_bus_starts_the_installed_key_agent(prefix: Path) -> None:
     code, said = run(prefix, "identity", "show")
     assert code == 0
-    assert said == {"event": "identities", "identities": []}
+    assert said["identities"] == []
 
 
 def test_clients_find_the_manager_file(prefix: Path) -> None:
