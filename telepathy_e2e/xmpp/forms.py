@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from xml.etree.ElementTree import Element, SubElement
 
 from telepathy_e2e.errors import PeerError
@@ -45,7 +45,8 @@ class Field:
 
     name: str
     type: str = "text-single"
-    values: tuple[str, ...] = ()
+    # Passwords of rooms are among them.
+    values: tuple[str, ...] = field(default=(), repr=False)
     options: tuple[str, ...] = ()
 
     @property

@@ -5,7 +5,7 @@ What a room is like after it has been said is in ``muc_room``, its configuration
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 from xml.etree.ElementTree import Element, SubElement
 
@@ -95,7 +95,7 @@ class Destroyed:
 
     alternate: str = ""
     reason: str = ""
-    password: str = ""
+    password: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +120,7 @@ class Invitation:
     room: str
     inviter: str
     reason: str = ""
-    password: str = ""
+    password: str = field(default="", repr=False)
     direct: bool = False
 
 

@@ -22,7 +22,7 @@ from telepathy_e2e.errors import (
     PermissionDenied,
     TelepathyError,
 )
-from telepathy_e2e.service import names, room_channel, room_guests, room_list, room_talk, rooms
+from telepathy_e2e.service import names, room_guests, room_list, room_stay, room_talk, rooms
 from telepathy_e2e.service.events import Changed, Closed
 from telepathy_e2e.service.group import (
     Flag,
@@ -35,8 +35,9 @@ from telepathy_e2e.service.group import (
 )
 from telepathy_e2e.service.messages import DELIVERY_REPORT, REPORT_DELIVERY, Text
 from telepathy_e2e.service.requests import ChannelRequest
-from telepathy_e2e.service.room_channel import PasswordFlagsChanged, RoomChannel
+from telepathy_e2e.service.room_channel import RoomChannel
 from telepathy_e2e.service.room_list import GotRooms, ListingRooms, RoomListChannel
+from telepathy_e2e.service.room_stay import PasswordFlagsChanged
 from telepathy_e2e.service.text_channel import COMPOSING
 from telepathy_e2e.trust.policy import Policy
 from telepathy_e2e.xmpp import muc, muc_room
@@ -141,7 +142,7 @@ async def test_the_end_of_the_connection_ends_coming_in(world: World) -> None:
 async def test_a_room_that_says_nothing_is_given_up(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(room_channel, "JOIN_SECONDS", 0)
+    monkeypatch.setattr(room_stay, "JOIN_SECONDS", 0)
     with pytest.raises(NetworkError):
         await world.rooms.create(world.request())
     assert world.client.sent[-1].get("type") == "unavailable"
@@ -440,21 +441,21 @@ async def test_only_authors_correct_their_words(world: World) -> None:
     assert texts(channel)[-1].supersedes == ""
     for number in range(2 * room_talk.MAX_CORRECTABLE):
         world.say("bob", "x", id=f"i{number}")
-    assert len(channel._talk._theirs) == room_talk.MAX_CORRECTABLE
+    assert len(channel.talk._theirs) == room_talk.MAX_CORRECTABLE
 
 
 async def test_a_busy_room_forgets_its_oldest_unread_words(world: World) -> None:
     channel = await world.enter("bob")
-    for number in range(3 * room_channel.MAX_MESSAGES):
+    for number in range(3 * room_stay.MAX_MESSAGES):
         world.say("bob", str(number))
     kept = [each.text for each in texts(channel)]
-    assert len(kept) == room_channel.MAX_MESSAGES
-    assert kept[-1] == str(3 * room_channel.MAX_MESSAGES - 1)
-    big = "x" * (room_channel.MAX_BYTES // 2)
+    assert len(kept) == room_stay.MAX_MESSAGES
+    assert kept[-1] == str(3 * room_stay.MAX_MESSAGES - 1)
+    big = "x" * (room_stay.MAX_BYTES // 2)
     for _ in range(10):
         world.say("bob", big)
     assert len(texts(channel)) == 1
-    world.say("bob", "x" * (2 * room_channel.MAX_BYTES))
+    world.say("bob", "x" * (2 * room_stay.MAX_BYTES))
     assert len(texts(channel)) == 0 or texts(channel)[0].text == big
 
 
