@@ -13,6 +13,8 @@ SERVICE = org.freedesktop.Telepathy.ConnectionManager.e2e.service
 AGENT_SERVICE = org.freedesktop.Telepathy.E2E.KeyAgent.service
 SERVICES = $(PREFIX)/share/dbus-1/services
 MANAGERS = $(PREFIX)/share/telepathy/managers
+CLIENTS = $(PREFIX)/share/telepathy/clients
+TRUST_SERVICE = org.freedesktop.Telepathy.Client.E2ETrust.service
 
 .PHONY: help venv lint unit check test demo playground bench cov fuzz diagrams install uninstall clean
 
@@ -72,18 +74,21 @@ diagrams: venv
 
 # The virtual environment is moved from DESTDIR to its place later, so its scripts must not name DESTDIR.
 install:
-	install -d '$(DESTDIR)$(LIBDIR)' '$(DESTDIR)$(PREFIX)/bin' '$(DESTDIR)$(SERVICES)' '$(DESTDIR)$(MANAGERS)'
+	install -d '$(DESTDIR)$(LIBDIR)' '$(DESTDIR)$(PREFIX)/bin' '$(DESTDIR)$(SERVICES)' '$(DESTDIR)$(MANAGERS)' '$(DESTDIR)$(CLIENTS)'
 	$(PYTHON) -m venv --clear '$(DESTDIR)$(LIBDIR)/venv'
 	'$(DESTDIR)$(LIBDIR)/venv/bin/python' -m pip install --quiet --disable-pip-version-check .
 	$(if $(DESTDIR),grep -rlI '$(DESTDIR)$(LIBDIR)' '$(DESTDIR)$(LIBDIR)/venv/bin' '$(DESTDIR)$(LIBDIR)/venv/pyvenv.cfg' | xargs -r sed -i 's|$(DESTDIR)$(LIBDIR)|$(LIBDIR)|g')
-	for program in tpe2e telepathy-e2e telepathy-e2e-agent; do ln -sfn "$(LIBDIR)/venv/bin/$$program" "$(DESTDIR)$(PREFIX)/bin/$$program"; done
+	for program in tpe2e telepathy-e2e telepathy-e2e-agent telepathy-e2e-trust; do ln -sfn "$(LIBDIR)/venv/bin/$$program" "$(DESTDIR)$(PREFIX)/bin/$$program"; done
 	sed 's|@EXEC@|$(LIBDIR)/venv/bin/telepathy-e2e|' data/dbus-services/$(SERVICE).in > '$(DESTDIR)$(SERVICES)/$(SERVICE)'
 	sed 's|@EXEC@|$(LIBDIR)/venv/bin/telepathy-e2e-agent|' data/dbus-services/$(AGENT_SERVICE).in > '$(DESTDIR)$(SERVICES)/$(AGENT_SERVICE)'
+	sed 's|@EXEC@|$(LIBDIR)/venv/bin/telepathy-e2e-trust|' data/dbus-services/$(TRUST_SERVICE).in > '$(DESTDIR)$(SERVICES)/$(TRUST_SERVICE)'
+	install -m 644 data/telepathy-clients/E2ETrust.client '$(DESTDIR)$(CLIENTS)/E2ETrust.client'
 	install -m 644 data/dbus-services/e2e.manager '$(DESTDIR)$(MANAGERS)/e2e.manager'
 
 uninstall:
 	rm -f '$(DESTDIR)$(PREFIX)/bin/tpe2e' '$(DESTDIR)$(PREFIX)/bin/telepathy-e2e' '$(DESTDIR)$(PREFIX)/bin/telepathy-e2e-agent'
 	rm -f '$(DESTDIR)$(SERVICES)/$(SERVICE)' '$(DESTDIR)$(SERVICES)/$(AGENT_SERVICE)' '$(DESTDIR)$(MANAGERS)/e2e.manager'
+	rm -f '$(DESTDIR)$(PREFIX)/bin/telepathy-e2e-trust' '$(DESTDIR)$(SERVICES)/$(TRUST_SERVICE)' '$(DESTDIR)$(CLIENTS)/E2ETrust.client'
 	rm -rf '$(DESTDIR)$(LIBDIR)'
 
 clean:
