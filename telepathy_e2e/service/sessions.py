@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import secrets
-from collections.abc import Callable
-from typing import Protocol
+from collections.abc import Callable, Coroutine
+from typing import Any, Protocol
 
-from telepathy_e2e.errors import Disconnected, NotAvailable, PeerError
+from telepathy_e2e.errors import Disconnected, NotAvailable, PeerError, TelepathyError
 from telepathy_e2e.jingle.registry import Sessions
 from telepathy_e2e.jingle.session import (
     Event,
@@ -27,6 +28,15 @@ from telepathy_e2e.xmpp.jid import bare
 log = logging.getLogger(__name__)
 
 JINGLE = f"{{{JINGLE_NS}}}jingle"
+
+# Stanzas of one session that wait for their acknowledgement. Each holds a task for half a minute,
+# and a peer makes us send as many as it likes (by offering transports that we refuse, say). A
+# session needs a dozen in all.
+MAX_UNACKNOWLEDGED = 64
+
+# Last stanzas of sessions that are over, of the whole account; no bound on sessions counts them. Of
+# those that nobody acknowledges the oldest are no longer waited for: nothing depends on it.
+MAX_LAST = 256
 
 
 class Application(Protocol):
@@ -57,6 +67,7 @@ class Link:
         self.role = session.role
         self.application: Application | None = None
         self.ended = False
+        self._unacknowledged = 0
         # Whether the peer's full JID has been seen online: only then can it go offline.
         self.seen_online = False
 
@@ -82,7 +93,19 @@ class Link:
             refused: told when the peer answers with an error or not at all; without it that
                 ends the session.
         """
-        self._hub.tasks.start(f"{jingle.action} {self.sid}", self._post(jingle, refused))
+        if self._unacknowledged >= MAX_UNACKNOWLEDGED:
+            if not self.ended and self.application is not None:
+                self.application.session_lost(
+                    PeerError("too many stanzas without an answer", "resource-constraint")
+                )
+            self.terminate("general-error")
+            return
+        self._unacknowledged += 1
+        task = self._hub.tasks.start(f"{jingle.action} {self.sid}", self._post(jingle, refused))
+        task.add_done_callback(self._acknowledged)
+
+    def _acknowledged(self, task: asyncio.Task[None]) -> None:
+        self._unacknowledged -= 1
 
     async def _post(
         self, jingle: Jingle, refused: Callable[[StanzaError | IqTimeout], None] | None
@@ -108,7 +131,7 @@ class Link:
             jingle = self.session.terminate(condition, text)
         except NotAvailable:
             return  # the peer knows of no session: it refused the offer, or ended it itself
-        self._hub.tasks.start(f"session-terminate {self.sid}", self._last(jingle))
+        self._hub.start_last(f"session-terminate {self.sid}", self._last(jingle))
 
     async def _last(self, jingle: Jingle) -> None:
         try:
@@ -129,7 +152,7 @@ class Link:
         """
         match event:
             case Send(jingle):
-                self._hub.tasks.start(f"{jingle.action} {self.sid}", self._last(jingle))
+                self._hub.start_last(f"{jingle.action} {self.sid}", self._last(jingle))
                 return
             case Ignored(action, why):
                 log.info("%s was ignored: %s", action, why)
@@ -165,6 +188,7 @@ class SessionHub:
         self._offered = offered
         self._sessions = Sessions()
         self._links: dict[tuple[str, str], Link] = {}
+        self._last: dict[asyncio.Task[None], None] = {}  # oldest first
         client.on_iq(JINGLE, self._received)
 
     def open(self, peer: str) -> Link:
@@ -183,6 +207,16 @@ class SessionHub:
     def peer_gone(self, peer: str) -> list[Link]:
         """The sessions with a full JID that went offline."""
         return [link for link in self._links.values() if link.peer == peer]
+
+    def start_last(self, what: str, coroutine: Coroutine[Any, Any, None]) -> None:
+        """Send a stanza on whose acknowledgement nothing depends."""
+        task = self.tasks.start(what, coroutine)
+        self._last[task] = None
+        task.add_done_callback(lambda done: self._last.pop(done, None))
+        if len(self._last) > MAX_LAST:
+            oldest = next(iter(self._last))
+            del self._last[oldest]
+            oldest.cancel()
 
     async def close(self) -> None:
         await self.tasks.close()
@@ -215,6 +249,11 @@ class SessionHub:
                 except PeerError:
                     link.end()
                     raise
+                except TelepathyError as error:
+                    # No room for one more stranger's handle, say: that must not come out where
+                    # the stream is read, and end the connection.
+                    link.end()
+                    raise PeerError(str(error), "resource-constraint") from error
             else:
                 link.deliver(event)
         request.reply()

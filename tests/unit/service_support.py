@@ -15,8 +15,8 @@ from telepathy_e2e.jingle.stanzas import JINGLE_NS, Content
 from telepathy_e2e.net.listener import Listener
 from telepathy_e2e.net.streams import SocketStream, Stream, StreamBroken
 from telepathy_e2e.service.account import Account
-from telepathy_e2e.service.capabilities import FILE_TRANSFER_FEATURE, XTLS_FEATURE
 from telepathy_e2e.service.attestations import Attestations
+from telepathy_e2e.service.capabilities import FILE_TRANSFER_FEATURE, XTLS_FEATURE
 from telepathy_e2e.service.channel import Channel
 from telepathy_e2e.service.events import ChannelEvent, ConnectionEvent, Emitter
 from telepathy_e2e.service.failures import SecurityFailed
@@ -242,21 +242,6 @@ class MemoryIdentities:
         return identity.make_leaf(public_key, self.key, self.certificate, wall), self.certificate
 
 
-class NoAttestations:
-    """Nobody vouches for anybody."""
-
-    async def own(self, account: str, fingerprint: bytes) -> tuple[Any, ...]:
-        return ()
-
-    def to_judge(self, attestations: Sequence[Any]) -> Sequence[Any]:
-        return ()
-
-    async def judge(
-        self, attestations: Sequence[Any], *, bare_jid: str, identity: bytes
-    ) -> list[str]:
-        return []
-
-
 _IDENTITIES: dict[str, MemoryIdentities] = {}
 
 
@@ -290,7 +275,6 @@ class Side:
         self.channels: dict[str, Channel] = {}
         self.announced: list[Channel] = []
         self.keys: set[str] = set()
-        self.attestations = NoAttestations()
         self.ended: list[Channel] = []
         self._paths = 0
         self.files = FileTransfers(self.account)
