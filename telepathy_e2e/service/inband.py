@@ -25,6 +25,10 @@ MAX_UNANSWERED = 256
 # The same in bytes: a window of the largest blocks. Each stream of each session may hold it.
 MAX_HELD = 1024 * 1024
 
+# What a block costs beside its bytes: an object and its place in the queue. Without it a peer
+# makes a quarter of a million objects of blocks of one byte.
+BLOCK_OVERHEAD = 64
+
 
 class InBandHub:
     """All in-band streams of an account, by peer and stream id."""
@@ -37,13 +41,20 @@ class InBandHub:
         client.on_iq(ibb.CLOSE, self._closed)
 
     def stream(self, peer: str, offer: InBandOffer) -> InBandStream:
-        """The stream that a session agreed on; nothing is sent yet."""
+        """The stream that a session agreed on; nothing is sent yet.
+
+        Raises:
+            PeerError: another session with this peer has a stream of that name.
+        """
+        if (peer, offer.sid) in self._streams:
+            raise PeerError("this in-band stream is in use", "conflict")
         stream = InBandStream(self, peer, offer)
         self._streams[(peer, offer.sid)] = stream
         return stream
 
     def forget(self, stream: InBandStream) -> None:
-        self._streams.pop((stream.peer, stream.sid), None)
+        if self._streams.get((stream.peer, stream.sid)) is stream:
+            del self._streams[(stream.peer, stream.sid)]
 
     def _find(self, request: IqRequest) -> InBandStream:
         stream = self._streams.get((request.from_, request.payload.get("sid", "")))
@@ -145,8 +156,11 @@ class InBandStream:
             if self._receiver.broken:
                 self._break("a block was lost")
             raise
+        if not block:  # says nothing; in the queue it would be taken for the end
+            request.reply()
+            return
         self._unread.append(block)
-        self._unread_bytes += len(block)
+        self._unread_bytes += len(block) + BLOCK_OVERHEAD
         self._news.set()
         if self._unread_bytes <= MAX_UNREAD:
             request.reply()
@@ -173,6 +187,8 @@ class InBandStream:
         if len(block) > limit:
             self._unread.appendleft(block[limit:])
             block = block[:limit]
+        else:
+            self._unread_bytes -= BLOCK_OVERHEAD
         self._unread_bytes -= len(block)
         while self._unanswered and self._unread_bytes <= MAX_UNREAD:
             self._unanswered.popleft().reply()
@@ -224,15 +240,21 @@ class InBandStream:
 
     def let_go(self) -> None:
         """The session that agreed on it is over."""
-        self._break("the session is over")
+        self._drop("the session is over")
 
     def close(self) -> None:
         """See ``Stream.close``."""
-        self._break("the stream is closed")
+        self._drop("the stream is closed")
 
     def abort(self) -> None:
         """See ``Stream.abort``."""
-        self._break("the stream is closed")
+        self._drop("the stream is closed")
+
+    def _drop(self, why: str) -> None:
+        """This side wants no more: who still waits to read must not be given what came before."""
+        self._break(why)
+        self._unread.clear()
+        self._unread_bytes = 0
 
     def _break(self, why: str) -> None:
         if self._broken is None:
