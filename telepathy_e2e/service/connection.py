@@ -193,7 +193,7 @@ class Connection:
         self.published = PublishedIdentities(self)
         self.text = TextChannels(self)
         self.rooms = Rooms(self)
-        self.text.is_occupant = self.rooms.is_occupant
+        self.text.is_occupant = self.handles.is_occupant = self.rooms.is_occupant
         self.features: tuple[Feature, ...] = (
             self.rooms,  # whoever is in a room is nobody's contact
             self.files,

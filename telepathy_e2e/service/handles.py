@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from telepathy_e2e.errors import InvalidArgument, InvalidHandle, NotImplementedByUs
 from telepathy_e2e.xmpp.jid import bare, local_of, normalise
 
@@ -22,16 +24,20 @@ class Handles:
     """Handles of each type and their normalised JIDs; handles are immortal and never reused.
 
     A contact is a bare JID, or an occupant of a room by its full JID in it; a room is a bare JID.
+
+    Attributes:
+        is_occupant: whether a full JID is that of somebody in a room that we are in.
     """
 
     def __init__(self) -> None:
+        self.is_occupant: Callable[[str], bool] = lambda full_jid: False
         self._tables = {kind: _Table() for kind in _KINDS}
 
     def ensure(self, identifier: str, kind: int = HANDLE_TYPE_CONTACT) -> int:
         """The handle of a contact or room.
 
         Args:
-            identifier: any JID; a resource is cut off.
+            identifier: any JID; a resource is cut off, but of an occupant.
             kind: Handle_Type.
         Raises:
             InvalidHandle: not a JID, or too many handles.
@@ -39,11 +45,12 @@ class Handles:
         """
         self.check_type(kind)
         try:
-            jid = bare(normalise(identifier))
+            full = normalise(identifier)
         except ValueError as error:
             raise InvalidHandle(
                 f"This is not a valid {_KINDS[kind]} identifier: {error}"
             ) from error
+        jid = full if kind == HANDLE_TYPE_CONTACT and self.is_occupant(full) else bare(full)
         if kind == HANDLE_TYPE_ROOM and not local_of(jid):
             raise InvalidHandle("A room looks like name@conference.example.org")
         return self.of_jid(jid, kind)

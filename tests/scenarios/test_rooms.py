@@ -23,6 +23,7 @@ from tests.support.chat import (
     handle_of,
     next_message,
     online,
+    open_text,
     received,
     report,
     send,
@@ -334,6 +335,7 @@ async def test_what_occupants_say_to_one_alone_is_a_conversation(rooms: Rooms) -
         CHANNEL + ".TargetHandle": Variant("u", handle),
     }
     mine, shown = await create(rooms.alice, alone)
+    assert await open_text(rooms.alice, f"{rooms.room}/bob") == mine
     assert shown[CHANNEL + ".TargetID"] == f"{rooms.room}/bob"
     await send(rooms.alice, mine, "Psst")
     path, header = await next_message(rooms.bob, "Psst")
