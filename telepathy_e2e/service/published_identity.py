@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 from xml.etree.ElementTree import Element
 
+from telepathy_e2e.attest import own as own_attestations
 from telepathy_e2e.errors import Disconnected, PeerError, SecurityError, TelepathyError
 from telepathy_e2e.service import names
 from telepathy_e2e.service.answers import refusal
@@ -22,6 +24,7 @@ from telepathy_e2e.service.feature import Feature
 from telepathy_e2e.trust.policy import Policy
 from telepathy_e2e.xmpp.iq import IqTimeout, StanzaError
 from telepathy_e2e.xmpp.pubsub import Item
+from telepathy_e2e.xtls.hello import Attestation
 from telepathy_e2e.xtls.published import (
     MAX_IDENTITIES,
     NODE,
@@ -203,8 +206,8 @@ class PublishedIdentities(Feature):
             self._published = True
         except TelepathyError as error:
             log.info("our identity could not be published: %s", error)
-        except (StanzaError, IqTimeout, PeerError) as error:
-            log.info("our identity could not be published: the server: %s", error)
+        except (StanzaError, IqTimeout, PeerError, SecurityError) as error:
+            log.info("our identity could not be published: %s", error)
         finally:
             self._publishing = False
 
@@ -224,12 +227,21 @@ class PublishedIdentities(Feature):
             if mine:
                 await account.pep.retract(NODE, name)
             return
-        ours = Published(identity)
+        ours = Published(identity, await self._attestations(identity))
         # Told once and not at each login.
         if not any(_says(each, ours) for each in mine):
             await account.pep.publish(
                 NODE, name, build_published(ours), access="open", most=MAX_IDENTITIES
             )
+
+    async def _attestations(self, identity: bytes) -> tuple[Attestation, ...]:
+        account = self._account
+        if not own_attestations.directory(os.environ, account.self_id).is_dir():
+            return ()  # so that most people need no cryptography yet
+        fingerprint = await asyncio.to_thread(
+            check_published, identity, account.self_id, datetime.now(UTC)
+        )
+        return await account.attestations.own(account.self_id, fingerprint)
 
     async def _own_items(self) -> Sequence[Item]:
         try:

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 from xml.etree.ElementTree import Element, SubElement, tostring
@@ -13,6 +14,7 @@ from xml.etree.ElementTree import Element, SubElement, tostring
 import pytest
 import pytest_asyncio
 
+from telepathy_e2e.attest import own as own_attestations
 from telepathy_e2e.errors import (
     Disconnected,
     InvalidHandle,
@@ -21,6 +23,7 @@ from telepathy_e2e.errors import (
     PermissionDenied,
 )
 from telepathy_e2e.service.account import Account
+from telepathy_e2e.service.attestations import Attestations
 from telepathy_e2e.service.events import ConnectionEvent, Emitter
 from telepathy_e2e.service.handles import Handles
 from telepathy_e2e.service.pep import Pep
@@ -74,6 +77,7 @@ class World:
             policy=Policy.OPPORTUNISTIC,
             parameters={"e2e-publish-identity": True},
             identities=self,
+            attestations=Attestations({}),
         )
         self.bob = self.account.handles.ensure(BOB)
         self.eve = self.account.handles.ensure(EVE)
@@ -115,7 +119,8 @@ class World:
 
 
 @pytest_asyncio.fixture
-async def world() -> AsyncIterator[World]:
+async def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[World]:
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
     world = World()
     yield world
     await world.tasks.close()
@@ -151,6 +156,21 @@ async def test_our_item_with_something_else_in_it_is_put_right(world: World) -> 
         world.published = PublishedIdentities(cast(Account, world.account))
         await world.publish()
         assert tostring(world.node(ME)[item_id(MINE)]) == tostring(item(MINE))
+
+
+async def test_what_others_say_of_our_key_goes_along(world: World, tmp_path: Path) -> None:
+    where = own_attestations.directory({"XDG_DATA_HOME": str(tmp_path)}, ME)
+    for certificate, word in ((MINE, "of this key"), (EVES, "of another key")):
+        fingerprint = identity.identity_fingerprint(certificate)
+        own_attestations.store(
+            where, own_attestations.OwnAttestation("openpgp", word, fingerprint, b"statement")
+        )
+    world.published.publish()
+    async with asyncio.timeout(10):
+        while not world.node(ME):
+            await asyncio.sleep(0.001)
+    said = Attestation("openpgp", "of this key", b"statement")
+    assert tostring(world.node(ME)[item_id(MINE)]) == tostring(item(MINE, said))
 
 
 async def test_other_devices_keep_theirs(world: World) -> None:
