@@ -21,15 +21,10 @@ from cryptography.utils import CryptographyDeprecationWarning
 from cryptography.x509 import verification
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
+from telepathy_e2e.attest.chain import MAX_CHAIN, split
 from telepathy_e2e.errors import InvalidArgument, SecurityError
-from telepathy_e2e.xtls.certificates import MAX_CERTIFICATE, TOLERANCE, parse, xmpp_addr
+from telepathy_e2e.xtls.certificates import TOLERANCE, parse, xmpp_addr
 from telepathy_e2e.xtls.uri import enforced
-
-# A person's certificate and two or three authorities below the one that the user chose; companies
-# have no more. Each is a signature to be checked for somebody whom we do not know yet.
-MAX_CHAIN: Final = 5
-# Half of what all attestations of a hello may have: five certificates of the usual 1 to 2 KiB.
-MAX_DATA: Final = 16 * 1024
 
 # Authorities in a user's file, and its bytes. It is his own file; the bounds say that he named the
 # wrong one, before a certificate store of a whole system makes each judgement slow.
@@ -38,8 +33,6 @@ MAX_AUTHORITIES_FILE: Final = 512 * 1024
 
 # How many names one certificate may have: what a company gives one person, amply.
 MAX_NAMES: Final = 32
-
-_SEQUENCE: Final = 0x30
 
 Authorities = tuple[x509.Certificate, ...]
 
@@ -71,40 +64,6 @@ def read_authorities(pem: bytes) -> Authorities:
     if len(found) > MAX_AUTHORITIES:
         raise InvalidArgument("This file has too many authorities; name the one of your company")
     return found
-
-
-def split(data: bytes) -> list[bytes]:
-    """The certificates of a chain, DER, one behind the other.
-
-    Raises:
-        SecurityError: not that, or beyond the bounds.
-    """
-    if len(data) > MAX_DATA:
-        raise SecurityError("a chain of certificates that is too long")
-    chain: list[bytes] = []
-    rest = data
-    while rest:
-        size = _size(rest)
-        if size > MAX_CERTIFICATE or size > len(rest) or len(chain) == MAX_CHAIN:
-            raise SecurityError("a chain of certificates that is too long or cut")
-        chain.append(rest[:size])
-        rest = rest[size:]
-    if not chain:
-        raise SecurityError("a chain without certificates")
-    return chain
-
-
-def _size(data: bytes) -> int:
-    """Of the DER sequence at the beginning, in bytes."""
-    if len(data) < 2 or data[0] != _SEQUENCE:
-        raise SecurityError("something in a chain that is no certificate")
-    if data[1] < 0x80:
-        return 2 + data[1]
-    octets = data[1] & 0x7F
-    # Two say up to 65,535, which is more than a certificate may have.
-    if not 1 <= octets <= 2 or len(data) < 2 + octets:
-        raise SecurityError("something in a chain that is no certificate")
-    return 2 + octets + int.from_bytes(data[2 : 2 + octets], "big")
 
 
 def check_x509(

@@ -45,6 +45,11 @@ async def run(arguments: argparse.Namespace, output: Output) -> int:
                 output.say("unlocked", "Unlocked.")
             case "passphrase":
                 await _seal(agent, arguments, output)
+            case "attest":
+                from telepathy_e2e.cli import attest
+
+                (known,) = await agent.call("GetFingerprints", "s", arguments.account)
+                await attest.run(arguments, known["sha-256"], output)
             case _:
                 await _forget(agent, arguments, output)
         return OK

@@ -39,3 +39,16 @@ def add_parser(parser: argparse.ArgumentParser) -> None:
     passphrase.add_argument("--remove", action="store_true", help="no passphrase any more")
     forget = action("forget", "delete an identity for good")
     forget.add_argument("--yes", action="store_true", help="do not ask")
+    attest = action("attest", "let somebody vouch for a key: openpgp, x509", account=False)
+    kinds = attest.add_subparsers(dest="type", required=True, metavar="TYPE")
+    openpgp = kinds.add_parser("openpgp", help="your OpenPGP key, by gpg")
+    openpgp.add_argument("account", metavar="ACCOUNT", help="the JID")
+    openpgp.add_argument(
+        "--key", required=True, metavar="ID", help="as gpg knows it; it has the user id xmpp:JID"
+    )
+    x509 = kinds.add_parser("x509", help="a certificate that your company made for this key")
+    x509.add_argument("account", metavar="ACCOUNT", help="the JID")
+    x509.add_argument("file", metavar="FILE", help="it and those between it and the root, in PEM")
+    for each in (openpgp, x509):
+        each.add_argument("--json", action="store_true", help=argparse.SUPPRESS)
+        each.add_argument("--summary", metavar="TEXT", help="the line that contacts are shown")

@@ -1,3 +1,4 @@
+import hashlib
 from datetime import UTC, datetime, timedelta
 from functools import cache
 
@@ -10,20 +11,18 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from telepathy_e2e.attest import certificate
+from telepathy_e2e.attest import chain as chains
 from telepathy_e2e.attest.certificate import (
     MAX_AUTHORITIES,
     MAX_AUTHORITIES_FILE,
-    MAX_CHAIN,
-    MAX_DATA,
     MAX_NAMES,
     check_x509,
     read_authorities,
-    split,
 )
+from telepathy_e2e.attest.chain import MAX_CHAIN, MAX_DATA, fingerprint, from_file, split
 from telepathy_e2e.errors import InvalidArgument, SecurityError
-from telepathy_e2e.xtls.certificates import MAX_CERTIFICATE, make_xmpp_addr
-from telepathy_e2e.xtls.identity import PrivateKey, make_identity
+from telepathy_e2e.xtls.certificates import MAX_CERTIFICATE, make_xmpp_addr, parse
+from telepathy_e2e.xtls.identity import PrivateKey, identity_fingerprint, make_identity
 from tests.support.authority import DAY, Authority, ca_extensions, issue, key_usage
 
 JID = "bob@example.org"
@@ -283,9 +282,9 @@ def test_a_chain_of_the_greatest_length_is_taken_and_one_more_is_not() -> None:
 
 def test_bytes_of_a_chain_have_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
     data = company().attest(JID, key())
-    monkeypatch.setattr(certificate, "MAX_DATA", len(data))
+    monkeypatch.setattr(chains, "MAX_DATA", len(data))
     check(data)
-    monkeypatch.setattr(certificate, "MAX_DATA", len(data) - 1)
+    monkeypatch.setattr(chains, "MAX_DATA", len(data) - 1)
     refused(data, "too long")
 
 
@@ -318,6 +317,32 @@ def test_authorities_are_certificates_in_pem_and_not_too_many() -> None:
     ):
         with pytest.raises(InvalidArgument):
             read_authorities(wrong)
+
+
+def test_the_key_is_found_as_the_parser_finds_it() -> None:
+    chain = split(company().below("Department").attest(JID, key()))
+    assert fingerprint(chain[0]) == identity_fingerprint(bob()[1])
+    assert fingerprint(bob()[1]) == identity_fingerprint(bob()[1])
+    assert fingerprint(chain[1]) == hashlib.sha256(parse(chain[1]).spki).digest()
+
+
+def test_a_file_holds_a_chain_in_pem_or_as_it_is() -> None:
+    chain = company().below("Department").attest(JID, key())
+    pem = b"".join(
+        b"subject=x\n" + x509.load_der_x509_certificate(each).public_bytes(Encoding.PEM)
+        for each in split(chain)
+    )
+    assert from_file(pem) == chain
+    assert from_file(chain) == chain
+
+
+@given(st.binary(max_size=300))
+def test_a_key_is_looked_for_in_anything(data: bytes) -> None:
+    for each in (data, bob()[1][: len(data)]):
+        try:
+            fingerprint(each)
+        except SecurityError:
+            pass
 
 
 @given(st.binary(max_size=300))
