@@ -12,13 +12,15 @@ import statistics
 import subprocess
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from dbus_fast import Variant
 
+from tests.support import crowd
+from tests.support.crowd import Reads
 from tests.support.prosody import Prosody
 from tests.support.side import CHANNEL, CONNECTION, PROPERTIES, REQUESTS, TP, Side
 
@@ -26,6 +28,7 @@ HAZE = Path("/usr/lib/telepathy/telepathy-haze")
 TEXT = CHANNEL + ".Type.Text"
 MESSAGES = CHANNEL + ".Interface.Messages"
 CONTACT_LIST = CONNECTION + ".Interface.ContactList"
+AVATARS = CONNECTION + ".Interface.Avatars"
 # What a contact list shows of each contact.
 ATTRIBUTES = [
     CONTACT_LIST,
@@ -86,6 +89,16 @@ class Desktop:
 
     async def connect(self, account: str) -> Account:
         """A new connection, and how long it took from Connect to Connected."""
+        connection = await self.request(account)
+        await connection.connect()
+        return connection
+
+    def reading(self, account: Account) -> AbstractAsyncContextManager[Reads]:
+        """See ``crowd.reading``."""
+        return crowd.reading(self._side.address, account.bus_name, account.path)
+
+    async def request(self, account: str) -> Account:
+        """A new connection that is still offline."""
         server, side = self._manager.server, self._side
         parameters = {
             "account": Variant("s", server.jid(account)),
@@ -104,12 +117,7 @@ class Desktop:
             "jabber",
             parameters,
         )
-        connection = Account(side, bus_name, path)
-        started = time.perf_counter()
-        await connection.call(path, CONNECTION, "Connect")
-        await connection.signal("StatusChanged", lambda body: body[0] == 0)
-        connection.seconds = time.perf_counter() - started
-        return connection
+        return Account(side, bus_name, path)
 
     async def memory(self) -> float:
         """Resident MB of the connection manager."""
@@ -132,12 +140,51 @@ class Account:
 
     def __init__(self, side: Side, bus_name: str, path: str) -> None:
         self._side = side
-        self._bus_name = bus_name
+        self.bus_name = bus_name
         self.path = path
         self.seconds = 0.0
 
+    async def connect(self) -> None:
+        """Go online."""
+        started = time.perf_counter()
+        await self.call(self.path, CONNECTION, "Connect")
+        await self.signal("StatusChanged", lambda body: body[0] == 0)
+        self.seconds = time.perf_counter() - started
+
+    async def all_there(self, count: int) -> list[int]:
+        """Wait until so many contacts are shown as being there; their handles."""
+        found: dict[int, None] = {}
+
+        def more(body: tuple[Any, ...]) -> bool:
+            found.update((each, None) for each, shown in body[0].items() if shown[0] == 3)
+            return len(found) >= count
+
+        await self.signal("PresencesChanged", more)
+        self._side.signals.clear()
+        return list(found)
+
+    async def retrieved(self, count: int) -> None:
+        """Wait for so many pictures."""
+        found: set[int] = set()
+
+        while len(found) < count:
+            await self.signal("AvatarRetrieved", lambda body: body[0] not in found)
+            for each in self._side.signals:
+                if each.member == "AvatarRetrieved":
+                    found.add(each.body[0])
+            self._side.signals.clear()
+
+    async def enter(self, room: str) -> None:
+        """Join a room."""
+        request = {
+            CHANNEL + ".ChannelType": Variant("s", TEXT),
+            CHANNEL + ".TargetHandleType": Variant("u", 2),
+            CHANNEL + ".TargetID": Variant("s", room),
+        }
+        await self.call(self.path, REQUESTS, "CreateChannel", "a{sv}", request)
+
     async def call(self, path: str, interface: str, member: str, *more: Any) -> Any:
-        return await self._side.call(self._bus_name, path, interface, member, *more)
+        return await self._side.call(self.bus_name, path, interface, member, *more)
 
     async def signal(
         self, member: str, matches: Callable[[tuple[Any, ...]], bool], timeout: float = 60
@@ -271,6 +318,50 @@ async def _loaded(account: Account) -> float:
     raise RuntimeError("the contact list never came")
 
 
+async def crowded(row: Row) -> None:
+    """Ours alone, with TLS: everything at once, and how long another program waits for a read."""
+    server = await asyncio.to_thread(crowd.start)
+    more = {"ca-file": Variant("s", str(server.ca_file))}
+    try:
+        async with Manager("with TLS", "e2e", server, more).desktop() as desktop:
+            popular = await desktop.request("popular")
+            async with desktop.reading(popular) as reads:
+                started = time.perf_counter()
+                await popular.connect()
+                await _loaded(popular)
+                handles = await popular.all_there(CONTACTS)
+                seconds = time.perf_counter() - started
+            row(
+                f"Connect to {CONTACTS} contacts and their presence",
+                f"{seconds:.1f} s",
+                f"a read meanwhile, p50 / p99: {reads.shown()}",
+            )
+            async with desktop.reading(popular) as reads:
+                started = time.perf_counter()
+                await popular.call(popular.path, AVATARS, "RequestAvatars", "au", handles)
+                await popular.retrieved(len(handles))
+                seconds = time.perf_counter() - started
+            row(
+                f"{CONTACTS} pictures of {len(crowd.picture()) / 1000:.0f} kB",
+                f"{seconds:.1f} s",
+                f"a read meanwhile, p50 / p99: {reads.shown()}",
+            )
+            async with desktop.reading(popular) as reads:
+                started = time.perf_counter()
+                await asyncio.gather(
+                    *(popular.enter(crowd.room(number)) for number in range(crowd.ROOMS))
+                )
+                seconds = time.perf_counter() - started
+            row(
+                f"{crowd.ROOMS} rooms of {crowd.MEMBERS} entered",
+                f"{seconds:.1f} s",
+                f"a read meanwhile, p50 / p99: {reads.shown()}",
+            )
+            row("resident with all of them", f"{await desktop.memory():.1f} MB", "")
+    finally:
+        await asyncio.to_thread(server.stop)
+
+
 async def growing(manager: Manager, row: Row) -> None:
     async with manager.desktop() as desktop:
         kept = [await desktop.connect("many0")]
@@ -304,6 +395,7 @@ async def run(row: Row) -> None:
         for part in (connecting, talking, listing, growing):
             for manager in managers:
                 await part(manager, row)
+        await crowded(row)
     finally:
         for server in servers:
             await asyncio.to_thread(server.stop)

@@ -83,6 +83,10 @@ class Reads:
         """In milliseconds."""
         return sorted(self.seconds)[int(len(self.seconds) * which)] * 1000
 
+    def shown(self) -> str:
+        """The middle, and what one in a hundred waited."""
+        return f"{self.percentile(0.5):.1f} / {self.percentile(0.99):.1f} ms"
+
 
 @asynccontextmanager
 async def reading(address: str, name: str, path: str) -> AsyncIterator[Reads]:
@@ -115,7 +119,7 @@ async def reading(address: str, name: str, path: str) -> AsyncIterator[Reads]:
 async def _read(address: str, name: str, path: str) -> None:
     bus = await MessageBus(address).connect()
     over = asyncio.create_task(asyncio.to_thread(sys.stdin.read))
-    times = []
+    times: list[float] = []
     while not over.done():
         started = time.perf_counter()
         reply = await bus.call(
