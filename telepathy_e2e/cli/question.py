@@ -25,6 +25,10 @@ from telepathy_e2e.cli.words import (
 
 PV: Final = names.PEER_VERIFICATION
 
+# Methods that need no person: the daemon lists them where an attestation holds, by the authorities
+# and the OpenPGP keys that the user trusts.
+ATTESTED: Final = ("x509", "openpgp")
+
 # States of a question that is over.
 OVER: Final = frozenset({"verified", "unverified", "rejected"})
 
@@ -63,6 +67,11 @@ class Answers:
     def knows_secret(self) -> bool:
         """Whether a password is to be compared."""
         return self.secret is not None or self.secret_from_stdin
+
+    @property
+    def names_a_way(self) -> bool:
+        """Whether something is to be compared; then nobody else's word replaces it."""
+        return bool(self.sas or self.sas_matches or self.knows_secret or self.by_eye)
 
     def check(self, output: Output, wanted: str) -> None:
         """Refuse a command that will ask (because of the option ``wanted``) where nobody can.
@@ -163,6 +172,7 @@ class _Dialogue:
         self._peer = (question.get(PV, "PeerFingerprints") or {}).get("sha-256", "")
         self._own = (question.get(PV, "OwnFingerprints") or {}).get("sha-256", "")
         self._methods = list(question.get(PV, "Methods") or ())
+        self._attested = next((each for each in ATTESTED if each in self._methods), None)
         self._told = len(question.failures)
 
     @property
@@ -202,6 +212,9 @@ class _Dialogue:
         """No method on the command line settled it: ask, or take --on-unverified."""
         if self._over:
             return self._question.finished or ("", "")
+        nobody_asked = self._answers.on_unverified is not None or not self._output.can_ask
+        if self._attested is not None and nobody_asked and not self._answers.names_a_way:
+            return await self._do("Accept", "s", self._attested)
         if self._answers.on_unverified == "proceed":
             return await self._do("ProceedUnverified")
         if self._answers.on_unverified == "reject" or self._answers.given:
@@ -228,6 +241,8 @@ class _Dialogue:
             choices["s"] = "compare a short string, over the telephone or face to face"
         if "password" in self._methods:
             choices["w"] = "type a password that only the two of you know; nobody gets to see it"
+        if self._attested is not None:
+            choices["a"] = f"take the word of {METHODS[self._attested]}: nothing to compare"
         choices |= {
             "f": "I have compared the fingerprint, by another road than this",
             "q": "show a QR code of my own fingerprint, to be scanned on the other side",
@@ -253,6 +268,7 @@ class _Dialogue:
         ways: dict[str, _Way] = {
             "s": self._sas,
             "w": self._password,
+            "a": self._take_attestation,
             "f": self._by_eye,
             "q": self._qr,
             "p": self._proceed,
@@ -273,6 +289,9 @@ class _Dialogue:
                 raise
             self._output.say("refused", f"That is not allowed: {error}", style="yellow")
             return None
+
+    async def _take_attestation(self) -> tuple[str, str] | None:
+        return await self._do("Accept", "s", self._attested or "")
 
     async def _rejected_by_user(self) -> tuple[str, str] | None:
         return await self._reject("The user says that this is somebody else")
