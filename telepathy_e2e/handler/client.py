@@ -63,6 +63,7 @@ class Handler:
         for name in await self._bus.names():
             if name.startswith(names.CONNECTION_PREFIX):
                 await self._look(name)
+        log.info("ready, with %d connections", len(self._owners))
         return True
 
     async def close(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable
 from typing import Any, Final
@@ -93,7 +94,8 @@ class HandlerBus(Bus):
     async def gone(self) -> None:
         """Wait until the bus is no more."""
         try:
-            await self._bus.wait_for_disconnect()  # type: ignore[no-untyped-call]
+            # dbus-fast has one future for all who wait: who stops waiting must not cancel it.
+            await asyncio.shield(self._bus.wait_for_disconnect())  # type: ignore[no-untyped-call]
         except (OSError, EOFError) as error:
             log.info("the bus went away: %s", error or type(error).__name__)
 
