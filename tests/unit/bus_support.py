@@ -460,6 +460,13 @@ class FakePublished:
         return self.published
 
 
+class FakeRooms:
+    """Follows ``service.rooms.Rooms``, on a server whose rooms are at rooms.example.test."""
+
+    async def complete(self, identifiers: Iterable[str]) -> list[str]:
+        return [each if "@" in each else f"{each}@rooms.example.test" for each in identifiers]
+
+
 class FakeConnection:
     """Follows ``service.connection.Connection``."""
 
@@ -482,6 +489,7 @@ class FakeConnection:
         self.avatars: Any = FakeAvatars()
         self.contact_info: Any = FakeContactInfo()
         self.client_types: Any = FakeClientTypes()
+        self.rooms: Any = FakeRooms()
         self.published: Any = FakePublished(self.handles)
         self.power_saving_active = False
         self.failure: TelepathyError | None = None

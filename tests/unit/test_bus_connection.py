@@ -228,6 +228,15 @@ async def test_handles_and_identifiers_are_translated(served: Served) -> None:
     assert await value(served, CONN, "GetSelfHandle") == served.connection.self_handle
 
 
+async def test_the_handle_of_a_room_is_found_by_its_short_name_too(served: Served) -> None:
+    await served.connected()
+    rooms = await value(served, CONN, "RequestHandles", "uas", 2, ["tea", "tea@rooms.example.test"])
+    assert rooms[0] == rooms[1]
+    assert await value(served, CONN, "InspectHandles", "uau", 2, rooms[:1]) == [
+        "tea@rooms.example.test"
+    ]
+
+
 async def test_client_interest_is_taken_and_changes_nothing(served: Served) -> None:
     await served.request()
     await value(served, CONN, "AddClientInterest", "as", ["x"])
