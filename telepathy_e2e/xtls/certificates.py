@@ -69,6 +69,27 @@ class Certificate:
     """What ``signature`` is over."""
 
 
+def read_key(der: bytes) -> bytes:
+    """The public key of a certificate of any kind, as it is written there.
+
+    Returns:
+        SubjectPublicKeyInfo, DER.
+    Raises:
+        SecurityError: too long, or not a certificate.
+    """
+    if len(der) > MAX_CERTIFICATE:
+        raise SecurityError("a certificate that is too long")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", CryptographyDeprecationWarning)
+            certificate = x509.load_der_x509_certificate(der)
+            return certificate.public_key().public_bytes(
+                Encoding.DER, PublicFormat.SubjectPublicKeyInfo
+            )
+    except (ValueError, TypeError, UnsupportedAlgorithm, x509.InvalidVersion):
+        raise SecurityError("a certificate that cannot be read") from None
+
+
 def parse(der: bytes) -> Certificate:
     """Read a certificate.
 

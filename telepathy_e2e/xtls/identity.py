@@ -34,6 +34,7 @@ from telepathy_e2e.xtls.certificates import (
     check_validity,
     make_xmpp_addr,
     parse,
+    read_key,
     xmpp_addr,
 )
 from telepathy_e2e.xtls.offer import Fingerprint, digest, shown
@@ -233,14 +234,21 @@ def check_leaf(leaf: bytes, fingerprints: Sequence[Fingerprint], wall: datetime)
     Raises:
         SecurityError: it is not.
     """
-    # Before it is parsed: what nobody announced need not be read.
+    check_announced(leaf, fingerprints)
+    _check_leaf(parse(leaf), wall)
+
+
+def check_announced(leaf: bytes, fingerprints: Sequence[Fingerprint]) -> None:
+    """That a certificate shown in a handshake is the announced one, whatever it says.
+
+    Args, Raises: as ``check_leaf``. Browsers and telephones show certificates of many kinds.
+    """
     known = [fingerprint for fingerprint in fingerprints if fingerprint.known]
     if not known:
         raise SecurityError("no fingerprint by a hash that we know")
     for fingerprint in known:
         if not hmac.compare_digest(digest(fingerprint.hash, leaf), fingerprint.digest):
             raise SecurityError("the certificate is not the one that was announced")
-    _check_leaf(parse(leaf), wall)
 
 
 def check_identity(identity: bytes, leaf: bytes, bare_jid: str, wall: datetime) -> bytes:
@@ -304,6 +312,15 @@ def identity_fingerprint(identity: bytes) -> bytes:
         SecurityError: not a certificate that we take.
     """
     return hashlib.sha256(parse(identity).spki).digest()
+
+
+def key_fingerprint(leaf: bytes) -> bytes:
+    """The same of a certificate of any kind, with any key: where a peer has no identity.
+
+    Raises:
+        SecurityError: not a certificate.
+    """
+    return hashlib.sha256(read_key(leaf)).digest()
 
 
 def _check_leaf(leaf: Certificate, wall: datetime) -> None:

@@ -1,0 +1,91 @@
+"""The protection of a call: DTLS associations of its media, one after another, and the people.
+
+The media engine does the handshakes (RFC 5764); this judges what they have shown. There is no
+payload here: media are let through or not by whoever asks ``events()``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from telepathy_e2e.errors import SecurityError
+from telepathy_e2e.xtls.association import Association, Export, Handshake, State
+from telepathy_e2e.xtls.conversation import Session
+from telepathy_e2e.xtls.identity import check_announced, check_leaf
+from telepathy_e2e.xtls.offer import Fingerprint
+
+__all__ = ["CallProtection", "Export", "Handshake", "Session"]
+
+# A new association for each change of network, and a flood of them is none.
+MAX_EPOCHS = 1000
+
+
+class CallProtection(Association):
+    """The protection of one call.
+
+    Args:
+        session: what both hellos are about.
+        peer_fingerprints: of the peer's leaf, from its offer or answer (XEP-0320). All contents of
+            one side have the same leaf (xtls-wire, section 1).
+        messages: whether both sides know sealed messages; else the leaf is all there is, and may
+            be one that lives for years: browsers and phones make such.
+    """
+
+    def __init__(
+        self, session: Session, peer_fingerprints: Sequence[Fingerprint], *, messages: bool
+    ) -> None:
+        super().__init__(session)
+        self._peer_fingerprints = tuple(peer_fingerprints)
+        self._messages = messages
+        self._leaf: bytes | None = None
+        self._epoch = -1
+
+    def connected(self, handshake: Handshake, export: Export, now: float, wall: datetime) -> None:
+        """A DTLS handshake is done; each one is a new epoch.
+
+        Args:
+            handshake: what it agreed on; its certificate is judged here.
+            export: gives key material of this association.
+            now: monotonic, seconds.
+            wall: the time of day, aware.
+        """
+        self._now = now
+        if self._state is State.FAILED:
+            return
+        try:
+            self._check(handshake.peer_leaf, wall)
+        except SecurityError as error:
+            self._fail(str(error))
+            return
+        self._epoch += 1
+        if self._epoch >= MAX_EPOCHS:
+            self._fail("too many handshakes in one call")
+            return
+        if self._conversation is not None:
+            # Its keys are gone, and with them what people were comparing.
+            self._conversation.abandon("the media connection was made anew", now)
+            self._conversation = None
+        if self._messages:
+            self._converse(handshake, export, wall, self._epoch)
+        else:
+            self._without_messages(handshake)
+
+    @property
+    def open(self) -> bool:
+        """Whether media may flow, as far as the protection is concerned."""
+        return self._state is State.PROTECTED
+
+    def _check(self, leaf: bytes, wall: datetime) -> None:
+        """That this is the certificate that was announced, now and after each restart.
+
+        Raises:
+            SecurityError: it is not.
+        """
+        if self._leaf is not None and leaf != self._leaf:
+            raise SecurityError("the peer came back with another certificate")
+        if self._messages:
+            check_leaf(leaf, self._peer_fingerprints, wall)
+        else:
+            check_announced(leaf, self._peer_fingerprints)
+        self._leaf = leaf
