@@ -8,17 +8,18 @@ from telepathy_e2e.service.account import Account
 from telepathy_e2e.service.channel import Channel
 from telepathy_e2e.service.events import Changed
 from telepathy_e2e.service.failures import SecurityFailed
-from telepathy_e2e.service.security import Security
-from telepathy_e2e.trust.policy import Demands
+from telepathy_e2e.service.guard import Guard
 
 
 class ProtectedChannel(Channel):
     """A channel whose payload is one Jingle session, with its protection.
 
     Args:
-        demands: what this channel was asked to guarantee.
         replaces: object path of the channel that this one takes over from, or ``/``.
     """
+
+    # What the channel was asked to guarantee, and what it does; each kind of payload has its own.
+    security: Guard
 
     interfaces: tuple[str, ...] = (names.SECURABLE, names.END_TO_END_SECURITY)
 
@@ -29,7 +30,6 @@ class ProtectedChannel(Channel):
         *,
         target_handle: int,
         requested: bool,
-        demands: Demands,
         replaces: str,
     ) -> None:
         target_id = account.handles.inspect(target_handle)
@@ -45,7 +45,6 @@ class ProtectedChannel(Channel):
         self.replaces = replaces
         self.failure: TelepathyError | None = None
         self.receives = not requested
-        self.security = Security(account, self, demands)
 
     def immutable_properties(self) -> dict[str, object]:
         shown = super().immutable_properties()

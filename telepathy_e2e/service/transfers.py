@@ -71,6 +71,7 @@ from telepathy_e2e.service.payload import (
 )
 from telepathy_e2e.service.protected import ProtectedChannel
 from telepathy_e2e.service.road import Road
+from telepathy_e2e.service.security import Security
 from telepathy_e2e.service.sessions import Link
 from telepathy_e2e.service.transfer_failures import (
     TransferFailed,
@@ -130,10 +131,10 @@ class FileTransfer(ProtectedChannel):
             object_path,
             target_handle=target_handle,
             requested=requested,
-            demands=demands,
             replaces=replaces,
         )
         self._account = account
+        self.security: Security = Security(account, self, demands)
         self.details = details
         self.filename = details.filename
         self.size = details.size

@@ -23,7 +23,7 @@ from telepathy_e2e.service.failures import Fault, SecurityFailed
 from telepathy_e2e.service.security import Security
 from telepathy_e2e.trust.policy import Demands, Policy
 from telepathy_e2e.xmpp.roster import Resource
-from telepathy_e2e.xtls.offer import XTLS
+from telepathy_e2e.xtls.offer import XTLS, build_security
 from telepathy_e2e.xtls.sealed import SEALED
 from tests.unit.service_support import (
     Attack,
@@ -118,8 +118,9 @@ async def test_an_answer_with_protection_that_was_not_offered_is_refused() -> No
         assert await end.security.offer(link, peer) is None
         end.security.offered(file_content(None))
         theirs = Security(bob.account, FakePayload(bob, True), Demands())
+        own = build_security((await theirs.certify()).leaf)
         with pytest.raises(PeerError):
-            end.security.answered(file_content(await theirs._own_security()))
+            end.security.answered(file_content(own))
         assert not end.security.agreed
         link.end()
 
@@ -563,13 +564,13 @@ async def test_a_sealed_message_without_protection_is_answered_with_an_error() -
 async def test_a_server_that_holds_the_hellos_back_stops_it_at_the_deadline(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from telepathy_e2e.xtls import protection
+    from telepathy_e2e.xtls import association
 
     def attack(sender: str, stanza: Element) -> Element | None:
         jingle = jingle_of(stanza)
         return None if jingle is not None and jingle.get("action") == "security-info" else stanza
 
-    monkeypatch.setattr(protection, "HELLO_TIMEOUT", 0.01)
+    monkeypatch.setattr(association, "HELLO_TIMEOUT", 0.01)
     async with two_sides() as (alice, bob):
         alice.server.attack = attack
         pair = await Secured(alice, bob).agree()
