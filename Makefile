@@ -6,6 +6,9 @@ BIN = $(VENV)/bin
 DIRS = $(wildcard telepathy_e2e tests demo benchmarks docs/*.py)
 PYTEST = $(BIN)/python -m pytest
 
+# How long coverage-guided fuzzing looks at each parser.
+SECONDS ?= 60
+
 PREFIX ?= $(HOME)/.local
 DESTDIR ?=
 LIBDIR = $(PREFIX)/share/telepathy-e2e
@@ -26,7 +29,7 @@ help:
 	@echo 'make playground a shell with a private bus, a server, and accounts alice and bob'
 	@echo 'make bench      the numbers'
 	@echo 'make cov        coverage of the tests, as a table and in htmlcov/'
-	@echo 'make fuzz       the fuzzers for longer'
+	@echo 'make fuzz       the fuzzers for longer, and guided by coverage (SECONDS=60 for each parser)'
 	@echo 'make diagrams   the pictures in docs/states/, from the tables of moves'
 	@echo 'make install    to PREFIX (now $(PREFIX)); DESTDIR is honoured; make uninstall'
 
@@ -67,7 +70,9 @@ cov: venv
 	$(BIN)/coverage report --skip-covered
 
 fuzz: venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[fuzz]'
 	$(PYTEST) -q tests/unit tests/fuzz -m hypothesis --hypothesis-profile=long
+	SECONDS=$(SECONDS) $(BIN)/python -m tests.fuzz.guided
 
 diagrams: venv
 	$(BIN)/python docs/make_state_diagrams.py
