@@ -32,7 +32,7 @@ from telepathy_e2e.verify import messages as verification
 from telepathy_e2e.verify.ceremony import TIMEOUT, CeremonyEnded, Event, Outcome, Send
 from telepathy_e2e.xmpp import avatar, caps, forms, messages, muc, muc_config, nick, pubsub, vcard
 from telepathy_e2e.xmpp import parser as parser_module
-from telepathy_e2e.xtls.certificates import MAX_CERTIFICATE
+from telepathy_e2e.xtls.certificates import MAX_CERTIFICATE, read_key
 from telepathy_e2e.xtls.encoding import from_xml, to_xml
 from telepathy_e2e.xtls.engine import Engine
 from telepathy_e2e.xtls.hello import parse_hello
@@ -203,6 +203,8 @@ def socks5(data: bytes) -> None:
 def certificates(data: bytes) -> None:
     """A certificate, in every place where one is read."""
     test_certificates.judge(data, ALICE.leaf, ALICE.identity, ALICE.jid, WALL)
+    with suppress(SecurityError):
+        read_key(data)
 
 
 AUTHORITIES = read_authorities(
