@@ -21,8 +21,9 @@ MAX_STANZA = 2 * 1024 * 1024
 # Servers that let vCards of 10 MB through exist, and whose they are must not end our connection.
 MAX_SKIPPED = 64 * 1024 * 1024
 # Bytes of one tag with its attributes: as long as it is not whole, expat begins it again with all
-# that comes.
-MAX_TAG = 64 * 1024
+# that comes, so that it costs the square of its length. More than any stanza that servers forward:
+# what a peer can make them send us must not end the connection.
+MAX_TAG = 1024 * 1024
 # Bytes of one stanza before login, when it is anybody who talks to us.
 MAX_STANZA_EARLY = 64 * 1024
 # Elements in one another. Jingle needs 8; deep trees overflow the stack of whoever walks them.

@@ -14,6 +14,8 @@ from telepathy_e2e.xmpp import parser as parser_module
 from telepathy_e2e.xmpp.parser import (
     MAX_DEPTH,
     MAX_ELEMENTS,
+    MAX_SKIPPED,
+    MAX_STANZA,
     MAX_TAG,
     RENEW_AFTER,
     Closed,
@@ -254,12 +256,19 @@ def test_the_number_of_elements_that_are_skipped_has_a_bound() -> None:
 def test_a_tag_has_a_bound_of_its_own(inside: bytes) -> None:
     """expat begins it again with every piece that comes, as long as it is not whole."""
     value = b"x" * (MAX_TAG - 10)
-    parser = StreamParser(10**6, 10**9)
-    pieces(parser, HEADER + b"<a>" + inside + b"<c d='" + value + b"'/>", 500)
-    parser = StreamParser(10**6, 10**9)
+    parser = StreamParser(10**7, 10**9)
+    pieces(parser, HEADER + b"<a>" + inside + b"<c d='" + value + b"'/>", 16_384)
+    parser = StreamParser(10**7, 10**9)
     with pytest.raises(PeerError) as raised:
-        pieces(parser, HEADER + b"<a>" + inside + b"<c d='" + value + b"x" * 2000, 500)
+        pieces(parser, HEADER + b"<a>" + inside + b"<c d='" + value + b"x" * 20_000, 16_384)
     assert raised.value.condition == "policy-violation"
+
+
+def test_a_tag_that_servers_forward_for_a_peer_does_not_end_the_connection() -> None:
+    """Prosody takes stanzas of 512 KiB from other servers; all of one may be an attribute."""
+    parser = StreamParser(MAX_STANZA, MAX_SKIPPED)
+    events = pieces(parser, HEADER + b"<iq id='" + b"x" * 512 * 1024 + b"'/>", 16_384)
+    assert isinstance(events[-1], Stanza)
 
 
 def test_what_is_skipped_is_not_kept() -> None:
