@@ -111,6 +111,10 @@ class StreamParser:
             PeerError: not XML, not what XMPP allows of it, or too large; ``condition`` is that of
                 the stream error (RFC 6120 section 4.9.3). The parser must not be used again.
         """
+        # RFC 6120 section 11.6. XML in UTF-8 has no zeros, in UTF-16 it cannot be without; and
+        # expat takes that for UTF-16 whatever it was told.
+        if b"\0" in data:
+            raise PeerError("The server sent something else than UTF-8", "not-well-formed")
         self._fed += len(data)
         try:
             self._parser.Parse(data, False)

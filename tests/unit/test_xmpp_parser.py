@@ -107,6 +107,17 @@ def test_what_xmpp_does_not_allow_ends_the_stream(data: bytes, condition: str) -
     assert raised.value.condition == condition
 
 
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be"])
+@pytest.mark.parametrize("size", [1, 2, 1000])
+def test_a_stream_in_utf_16_is_refused_however_it_is_cut(encoding: str, size: int) -> None:
+    data = HEADER.partition(b"?>")[2].decode().encode(encoding)
+    pieces = [data[start : start + size] for start in range(0, len(data), size)]
+    parser = StreamParser()
+    with pytest.raises(PeerError) as raised:
+        list(map(parser.feed, pieces))
+    assert raised.value.condition == "not-well-formed"
+
+
 def test_the_encoding_is_utf_8_whatever_the_declaration_says() -> None:
     parser = StreamParser()
     parser.feed(HEADER.replace(b"'1.0'?", b"'1.0' encoding='iso-8859-1'?"))

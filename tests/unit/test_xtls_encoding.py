@@ -67,6 +67,10 @@ def test_spaces_after_the_element_are_padding() -> None:
         b"   ",
         b"<a>\xff</a>",
         "<?xml version='1.0' encoding='utf-16'?><!DOCTYPE a><a/>".encode("utf-16"),
+        # Without a mark or a declaration expat takes it for UTF-16 although it is told otherwise.
+        "<!DOCTYPE a [<!ENTITY b 'c'>]><a>&b;</a>".encode("utf-16-le"),
+        "<!DOCTYPE a [<!ENTITY b 'c'>]><a>&b;</a>".encode("utf-16-be"),
+        "<a/>".encode("utf-16-le"),
         b"<a>\0</a>",
     ],
 )
