@@ -1,0 +1,75 @@
+"""The one form in which sound and pictures go through here.
+
+Sound: signed 16 bits in the machine's order, 48,000 a second, stereo, interleaved, 20 ms a frame.
+Pictures: I420 (``yuv420p``).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fractions
+from typing import Literal
+
+from av import AudioFrame, VideoFrame
+
+Kind = Literal["audio", "video"]
+
+RATE = 48000
+CHANNELS = 2
+SAMPLES = 960
+"""Of one frame, a channel."""
+FRAME = SAMPLES / RATE
+"""Seconds."""
+FRAME_BYTES = SAMPLES * CHANNELS * 2
+TIME_BASE = fractions.Fraction(1, RATE)
+SILENCE = bytes(FRAME_BYTES)
+
+VIDEO_RATE = 30
+VIDEO_CLOCK = 90000
+VIDEO_TIME_BASE = fractions.Fraction(1, VIDEO_CLOCK)
+# Pixels: 4K. What is larger is more than anybody shows, and a frame of it more than should be held.
+MAX_PIXELS = 4096 * 2304
+
+
+def audio_frame(pcm: bytes, pts: int) -> AudioFrame:
+    """A frame of sound.
+
+    Args:
+        pcm: ``FRAME_BYTES`` or less.
+        pts: in samples.
+    """
+    frame = AudioFrame(format="s16", layout="stereo", samples=len(pcm) // (2 * CHANNELS))
+    frame.planes[0].update(pcm)
+    frame.sample_rate = RATE
+    frame.pts = pts
+    frame.time_base = TIME_BASE
+    return frame
+
+
+def pcm_of(frame: AudioFrame) -> bytes:
+    """The samples without what PyAV pads them with."""
+    return bytes(frame.planes[0])[: frame.samples * CHANNELS * 2]
+
+
+def black(width: int = 640, height: int = 480) -> VideoFrame:
+    frame = VideoFrame(width, height, "yuv420p")
+    for plane, value in zip(frame.planes, (16, 128, 128), strict=True):
+        plane.update(bytes([value]) * plane.buffer_size)
+    return frame
+
+
+class Pace:
+    """Lets one frame go each ``interval`` seconds, on the average."""
+
+    def __init__(self, interval: float) -> None:
+        self._interval = interval
+        self._next: float | None = None
+
+    async def wait(self) -> None:
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        if self._next is None or now - self._next > 1.0:  # the machine slept
+            self._next = now
+        if self._next > now:
+            await asyncio.sleep(self._next - now)
+        self._next += self._interval

@@ -1,0 +1,131 @@
+"""Sound devices through the programs that come with them, and sockets of other programs.
+
+PyAV has no PulseAudio, and its ALSA finds no configuration; ``parec`` and ``arecord`` are there
+wherever the devices are, and speak PipeWire as well.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from dataclasses import dataclass
+from typing import cast
+
+from telepathy_e2e.media import frames
+
+# Milliseconds that a device may hold.
+LATENCY = 40
+# Seconds for a program to end when asked to.
+_PATIENCE = 2.0
+# Bytes of sound that wait in a pipe before the writer is slow: 100 ms.
+MAX_UNWRITTEN = 5 * frames.FRAME_BYTES
+# A socket's stream reads ahead up to twice this: two frames of sound; pictures are read whole.
+_LIMIT = 2 * frames.FRAME_BYTES
+
+
+@dataclass(slots=True)
+class Reading:
+    """Bytes from somebody."""
+
+    reader: asyncio.StreamReader
+    process: asyncio.subprocess.Process | None = None
+    writer: asyncio.StreamWriter | None = None
+
+    async def close(self) -> None:
+        await _end(self.process, self.writer)
+
+
+@dataclass(slots=True)
+class Writing:
+    """Bytes to somebody."""
+
+    writer: asyncio.StreamWriter
+    process: asyncio.subprocess.Process | None = None
+
+    async def close(self) -> None:
+        await _end(self.process, self.writer)
+
+
+def recording(system: str, device: str) -> tuple[str, ...]:
+    """The command that writes samples to its standard output."""
+    return _command(system, device, "parec", "arecord")
+
+
+def playing(system: str, device: str) -> tuple[str, ...]:
+    """The command that plays samples from its standard input."""
+    return _command(system, device, "pacat", "aplay")
+
+
+def _command(system: str, device: str, pulse: str, alsa: str) -> tuple[str, ...]:
+    if system == "pulse":
+        command: tuple[str, ...] = (
+            pulse,
+            "--raw",
+            "--format=s16ne",
+            f"--rate={frames.RATE}",
+            f"--channels={frames.CHANNELS}",
+            f"--latency-msec={LATENCY}",
+            "--property=media.role=phone",
+        )
+        return (*command, f"--device={device}") if device else command
+    command = (alsa, "-q", "-t", "raw", "-f", "S16", "-r", str(frames.RATE))
+    command += ("-c", str(frames.CHANNELS), f"--buffer-time={LATENCY * 1000}")
+    return (*command, f"--device={device}") if device else command
+
+
+async def read_from(command: tuple[str, ...]) -> Reading:
+    """Raises OSError: it cannot be started."""
+    process = await asyncio.create_subprocess_exec(
+        *command,
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.DEVNULL,
+        limit=_LIMIT,
+    )
+    return Reading(cast(asyncio.StreamReader, process.stdout), process)
+
+
+async def write_to(command: tuple[str, ...]) -> Writing:
+    """Raises OSError: it cannot be started."""
+    process = await asyncio.create_subprocess_exec(
+        *command,
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.DEVNULL,
+    )
+    return Writing(cast(asyncio.StreamWriter, process.stdin), process)
+
+
+async def connect_to_read(path: str) -> Reading:
+    """Raises OSError: nobody listens there."""
+    reader, writer = await asyncio.open_unix_connection(path, limit=_LIMIT)
+    return Reading(reader, None, writer)
+
+
+async def connect_to_write(path: str) -> Writing:
+    """Raises OSError: nobody listens there."""
+    _, writer = await asyncio.open_unix_connection(path, limit=_LIMIT)
+    return Writing(writer)
+
+
+async def _end(
+    process: asyncio.subprocess.Process | None, writer: asyncio.StreamWriter | None
+) -> None:
+    if writer is not None:
+        writer.close()
+        with contextlib.suppress(OSError, TimeoutError):
+            async with asyncio.timeout(_PATIENCE):
+                await writer.wait_closed()
+    if process is not None:
+        with contextlib.suppress(ProcessLookupError):
+            process.terminate()
+        try:
+            async with asyncio.timeout(_PATIENCE):
+                await process.wait()
+        except TimeoutError:
+            process.kill()
+            await process.wait()
+        # Its pipes' transport, which asyncio closes only when everything was read.
+        transport = getattr(process, "_transport", None)
+        if transport is not None:
+            transport.close()

@@ -1,0 +1,290 @@
+"""One road of a call: a generation of ICE or several, one DTLS association over them."""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import itertools
+import logging
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+
+from aioice import Candidate as AioCandidate
+
+from telepathy_e2e.errors import NotAvailable, SecurityError
+from telepathy_e2e.jingle.ice import Candidate, DtlsFingerprint, Transport
+from telepathy_e2e.media import mapping
+from telepathy_e2e.media.events import (
+    Connected,
+    Disconnected,
+    DtlsFacts,
+    GatheringDone,
+    LocalCandidates,
+    MediaEvent,
+    Restarted,
+    RestartWanted,
+    RoadFailed,
+    Why,
+)
+from telepathy_e2e.media.inside_aioice import TrickleConnection, usable
+from telepathy_e2e.media.inside_aiortc import SecureTransport
+from telepathy_e2e.media.path import Path
+from telepathy_e2e.media.servers import IceServer
+from telepathy_e2e.tasks import TaskOwner
+from telepathy_e2e.xtls import identity
+from telepathy_e2e.xtls.identity import Credentials
+from telepathy_e2e.xtls.offer import Fingerprint, digest
+
+log = logging.getLogger(__name__)
+
+# Seconds. People wait no longer for a call to begin.
+ICE_DEADLINE = 30.0
+DTLS_DEADLINE = 30.0
+# Candidates of a peer that wait for his credentials or for ours (aioice bounds what it holds).
+MAX_EARLY = 64
+
+HASH = "sha-256"
+
+
+class _Generation:
+    """One ICE of a road."""
+
+    def __init__(self, controlling: bool, number: int) -> None:
+        self.connection = TrickleConnection(controlling=controlling)
+        self.number = number
+        self.candidates: list[Candidate] = []
+        self.hosts = asyncio.Event()
+        """Our sockets are there."""
+        self.credentials = asyncio.Event()
+        """The peer's are there."""
+
+
+class Road:
+    """See ``engine``, which has the same methods with the road's name before the arguments."""
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        controlling: bool,
+        credentials: Credentials,
+        servers: Sequence[IceServer],
+        events: Callable[[MediaEvent], None],
+    ) -> None:
+        self.name = name
+        self._controlling = controlling
+        self._credentials = credentials
+        self._servers = tuple(servers)
+        self._events = events
+        self._tasks = TaskOwner(f"road {name}")
+        self._ids = itertools.count()
+        self._path = Path(controlling, self._lost)
+        self._generation = _Generation(controlling, 0)
+        self._former: list[_Generation] = []
+        self._parked: list[Transport] = []
+        self._establishing: asyncio.Task[None] | None = None
+        self._role = ""
+        self._fingerprints: tuple[Fingerprint, ...] = ()
+        self._strict = True
+        self._closed = False
+        self.dtls: SecureTransport | None = None
+        self.facts: DtlsFacts | None = None
+        """Once connected."""
+
+    # -- the signalling -------------------------------------------------------------------------
+
+    def local_transport(self, setup: str = "actpass") -> Transport:
+        connection = self._generation.connection
+        print_ = DtlsFingerprint(HASH, digest(HASH, self._credentials.leaf), setup)
+        return Transport(
+            ufrag=connection.local_username,
+            pwd=connection.local_password,
+            candidates=tuple(self._generation.candidates),
+            fingerprints=(print_,),
+        )
+
+    async def gather(self) -> None:
+        generation = self._generation
+        connection = generation.connection
+        if generation.hosts.is_set():
+            return
+
+        def found(*candidates: AioCandidate) -> None:
+            ours = tuple(
+                mapping.from_aioice(each, f"c{next(self._ids)}", generation.number)
+                for each in candidates
+            )
+            generation.candidates += ours
+            if ours and generation is self._generation and not self._closed:
+                self._events(LocalCandidates(self.name, ours))
+
+        found(*await connection.gather_hosts())
+        generation.hosts.set()
+        await connection.gather_servers(self._servers, self._tasks, found)
+        connection.servers_done()
+        if generation is self._generation and not self._closed:
+            self._events(GatheringDone(self.name))
+            await connection.maybe_end()
+
+    def remote_transport(self, transport: Transport) -> None:
+        if self._closed:
+            return
+        connection = self._generation.connection
+        if transport.ufrag and transport.pwd:
+            known = (connection.remote_username, connection.remote_password)
+            if known == (None, None):
+                connection.remote_username = transport.ufrag
+                connection.remote_password = transport.pwd
+                self._generation.credentials.set()
+            elif known != (transport.ufrag, transport.pwd):
+                # His ICE begins anew. It waits until ours does.
+                wanted = not self._parked
+                self._parked = [transport]
+                if wanted:
+                    self._events(RestartWanted(self.name))
+                return
+        self._take_candidates(transport)
+
+    def _take_candidates(self, transport: Transport) -> None:
+        generation = self._generation
+        self._tasks.start("candidates", self._add(generation, transport))
+
+    async def _add(self, generation: _Generation, transport: Transport) -> None:
+        connection = generation.connection
+        # Which of his addresses are good depends on ours.
+        await generation.hosts.wait()
+        for each in transport.candidates:
+            candidate = mapping.to_aioice(each)
+            if candidate is None or not usable(candidate.host, connection.addresses):
+                continue
+            if connection.full or connection.ended:
+                break
+            if candidate.host.endswith(".local"):
+                # Somebody else's answer (RFC 6762); others do not wait for it.
+                self._tasks.start("mdns", connection.add_remote_candidate(candidate))
+                continue
+            await connection.add_remote_candidate(candidate)
+        if transport.gathering_complete:
+            await connection.peer_done()
+            await connection.maybe_end()
+
+    # -- connecting -----------------------------------------------------------------------------
+
+    def start(self, role: str, fingerprints: Sequence[DtlsFingerprint], strict: bool) -> None:
+        if self._role:
+            raise NotAvailable("This road was started already")
+        self._role = role
+        self._fingerprints = tuple(Fingerprint(each.hash, each.digest) for each in fingerprints)
+        self._strict = strict
+        self._begin()
+
+    def restart(self) -> Transport:
+        if self._closed or not self._role:
+            raise NotAvailable("There is nothing to restart")
+        former = self._generation
+        if self._establishing is not None and self._path.current is None:
+            self._establishing.cancel()
+        self._former.append(former)
+        self._generation = _Generation(self._controlling, former.number + 1)
+        self._begin()
+        parked, self._parked = self._parked, []
+        for transport in parked:
+            self.remote_transport(transport)
+        return self.local_transport()
+
+    def export(self, label: bytes, context: bytes, length: int) -> bytes:
+        if self.dtls is None or self.facts is None:
+            raise NotAvailable("There are no keys before the handshake is done")
+        return self.dtls.export(label, context, length)
+
+    async def close(self) -> None:
+        if self._closed:
+            return
+        self._closed = True
+        await self._tasks.close()
+        if self.dtls is not None:
+            await self.dtls.stop()
+        self._path.close()
+        for generation in (*self._former, self._generation):
+            await generation.connection.close()
+
+    def _begin(self) -> None:
+        self._establishing = self._tasks.start("connect", self._establish(self._generation))
+
+    async def _establish(self, generation: _Generation) -> None:
+        try:
+            async with asyncio.timeout(ICE_DEADLINE):
+                await generation.credentials.wait()
+                await generation.hosts.wait()
+                await generation.connection.connect()
+        except (ConnectionError, TimeoutError):
+            await generation.connection.close()
+            self._failed("ice", "no way to the peer was found")
+            return
+        self._path.use(generation.connection)
+        former, self._former = self._former, []
+        for each in former:
+            await each.connection.close()
+        if self.dtls is None:
+            await self._secure()
+        elif self.facts is not None:
+            self._events(Restarted(self.name))
+
+    async def _secure(self) -> None:
+        self.dtls = SecureTransport(self._path, self._credentials, self._check_peer)
+        try:
+            async with asyncio.timeout(DTLS_DEADLINE):
+                facts = await self.dtls.handshake(self._role)
+        except SecurityError as error:
+            await self.dtls.stop()
+            self._failed("security", str(error))
+        except TimeoutError:
+            await self.dtls.stop()
+            self._failed("dtls", "the handshake was not completed in time")
+        else:
+            if facts is None:
+                await self.dtls.stop()
+                self._failed("dtls", "the handshake failed")
+                return
+            self.facts = facts
+            self.dtls.on("statechange", self._state_changed)
+            self._events(Connected(self.name, facts))
+
+    def _check_peer(self, certificate: bytes, depth: int) -> None:
+        if not self._strict:
+            if depth == 0:
+                check_fingerprints(certificate, self._fingerprints)
+            return
+        if depth > 0:
+            raise SecurityError("more than one certificate was shown")
+        identity.check_leaf(certificate, self._fingerprints, datetime.now(UTC))
+
+    def _state_changed(self) -> None:
+        if self.dtls is not None and self.dtls.state == "closed" and not self._closed:
+            self._failed("dtls", "the peer ended the association")
+
+    def _lost(self) -> None:
+        if not self._closed:
+            self._events(Disconnected(self.name))
+
+    def _failed(self, why: Why, text: str) -> None:
+        if not self._closed:
+            log.info("road %s failed (%s): %s", self.name, why, text)
+            self._events(RoadFailed(self.name, why, text))
+
+
+def check_fingerprints(certificate: bytes, fingerprints: Sequence[Fingerprint]) -> None:
+    """What RFC 8122 section 5 wants of anybody's certificate.
+
+    All whose hash we know must match, and there must be one: a browser's certificate has no
+    form that could be checked beyond that.
+
+    Raises:
+        SecurityError: it is not the announced one.
+    """
+    known = [each for each in fingerprints if each.known]
+    if not known:
+        raise SecurityError("no fingerprint by a hash that we know")
+    for each in known:
+        if not hmac.compare_digest(digest(each.hash, certificate), each.digest):
+            raise SecurityError("the certificate is not the one that was announced")
