@@ -15,6 +15,7 @@ from telepathy_e2e.cli.identity_options import add_parser as add_identity
 from telepathy_e2e.cli.output import Output, make_output
 from telepathy_e2e.cli.question import Answers, read_fingerprint
 from telepathy_e2e.cli.secret import first_line
+from telepathy_e2e.cli.trust_options import add_parser as add_trust
 
 # Seconds until a login is given up.
 LOGIN_TIMEOUT = 60.0
@@ -123,6 +124,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_answers(verify, by_eye=True)
 
     add_identity(command("identity", "show and move the identities of this device"))
+    add_trust(command("trust", "show and change what is remembered of contacts' keys"))
     return parser
 
 
@@ -249,6 +251,10 @@ async def execute(arguments: argparse.Namespace, output: Output) -> int:
             from telepathy_e2e.cli import identity
 
             return await identity.run(arguments, output)
+        case "trust":
+            from telepathy_e2e.cli import trust
+
+            return await trust.run(arguments, output)
         case _:
             from telepathy_e2e.cli import verify
 

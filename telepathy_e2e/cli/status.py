@@ -9,6 +9,7 @@ from telepathy_e2e.cli import names
 from telepathy_e2e.cli.bus import Bus, BusError
 from telepathy_e2e.cli.exits import OK, NotConnected
 from telepathy_e2e.cli.output import Output
+from telepathy_e2e.cli.trust import alarm_line
 from telepathy_e2e.cli.views import ChannelView, ConnectionView, connections, same_account
 from telepathy_e2e.cli.words import Protection, fingerprint_lines, printable, size_text
 
@@ -20,6 +21,8 @@ STYLES = {"none": "bold red", "encrypted": "yellow", "verified": "bold green"}
 
 async def run(arguments: argparse.Namespace, output: Output) -> int:
     """The command; returns the exit code."""
+    # Before anything that can fail: whoever looks must not miss it.
+    alarm_line(arguments.account, output)
     bus = await Bus.connect()
     try:
         found = await connections(bus)

@@ -72,8 +72,10 @@ class Book:
     def __init__(self, pins: Sequence[Pin] = (), alarms: Sequence[AlarmEntry] = ()) -> None:
         self._pins: dict[tuple[str, str], dict[str, Pin]] = {}
         self._alarms: dict[tuple[str, str, Alarm], AlarmEntry] = {}
+        # Counted along: merging two large ones asks for it with each key.
+        self._count = 0
         for pin in pins:
-            self._pins.setdefault((pin.account, pin.contact), {})[pin.fingerprint] = pin
+            self._set(pin)
         for alarm in alarms:
             self._alarms[alarm.account, alarm.contact, alarm.kind] = alarm
 
@@ -93,7 +95,12 @@ class Book:
             yield from keys.values()
 
     def __len__(self) -> int:
-        return sum(map(len, self._pins.values()))
+        return self._count
+
+    def _set(self, pin: Pin) -> None:
+        keys = self._pins.setdefault((pin.account, pin.contact), {})
+        self._count += pin.fingerprint not in keys
+        keys[pin.fingerprint] = pin
 
     def put(self, pin: Pin) -> None:
         """Remember, in place of what was known of the same key.
@@ -107,7 +114,7 @@ class Book:
                 self._make_room(list(keys.values()))
             elif len(self) >= MAX_PINS:
                 self._make_room(list(self))
-        self._pins.setdefault((pin.account, pin.contact), {})[pin.fingerprint] = pin
+        self._set(pin)
 
     def _make_room(self, among: Sequence[Pin]) -> None:
         # Verified and rejected ones are what people have said; those are never lost to a flood.
@@ -124,7 +131,7 @@ class Book:
     def forget(self, pin: Pin) -> None:
         """Remember this one no longer."""
         keys = self._pins.get((pin.account, pin.contact), {})
-        keys.pop(pin.fingerprint, None)
+        self._count -= keys.pop(pin.fingerprint, None) is not None
         if not keys:
             self._pins.pop((pin.account, pin.contact), None)
 

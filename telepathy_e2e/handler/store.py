@@ -8,8 +8,10 @@ database. Here every byte is under one digest, and what was not written by us is
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
+import stat
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -88,7 +90,7 @@ class Store:
             StoreError: it cannot be read, or not all of it is as it was written.
         """
         try:
-            status = self.path.stat()
+            status = self.path.lstat()
             stamp = status.st_dev, status.st_ino, status.st_mtime_ns, status.st_size
             if stamp == self._stamp:
                 return self._book
@@ -102,7 +104,19 @@ class Store:
         return self._book
 
     def _load(self) -> Book:
-        with self.path.open("rb") as file:
+        # A link to a disk that is not there would be "no file", which is "nothing known", and
+        # replacing a link would leave what it points to behind. A pipe would wait for ever.
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        try:
+            descriptor = os.open(self.path, flags)
+        except OSError as error:
+            if error.errno != errno.ELOOP:
+                raise
+            raise StoreError(f"{self.path} is a symbolic link; put the file itself there") from None
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            os.close(descriptor)
+            raise StoreError(f"{self.path} is not a regular file; move it away")
+        with open(descriptor, "rb") as file:
             data = file.read(MAX_BYTES + 1)
         try:
             return Book.from_bytes(data)

@@ -45,7 +45,7 @@ def test_bad_input_is_json_where_json_was_asked_for(capsys: pytest.CaptureFixtur
 
 
 @pytest.mark.parametrize(
-    "command", ["connect", "disconnect", "send", "receive", "status", "verify"]
+    "command", ["connect", "disconnect", "send", "receive", "status", "trust", "verify"]
 )
 def test_every_command_has_help_with_the_exit_codes_and_json(
     command: str, capsys: pytest.CaptureFixture[str]

@@ -1,5 +1,7 @@
+from pathlib import Path
 from typing import Any
 
+import pytest
 from dbus_fast import Variant
 
 from telepathy_e2e.cli import names
@@ -15,6 +17,12 @@ from tests.unit.cli_support import (
 )
 
 __all__ = ["bus_address", "cm"]
+
+
+@pytest.fixture(autouse=True)
+def _memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not what the user who runs this remembers."""
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
 
 
 async def test_nobody_logged_in_is_not_an_error(cm: FakeCM) -> None:
