@@ -16,6 +16,7 @@ import pytest
 from dbus_fast import Variant
 
 from telepathy_e2e.attest import own
+from telepathy_e2e.attest.chain import MAX_CHAIN
 from telepathy_e2e.attest.own import OwnAttestation
 from telepathy_e2e.xtls.certificates import parse
 from telepathy_e2e.xtls.identity import identity_fingerprint, make_identity
@@ -172,6 +173,15 @@ async def test_an_expired_certificate_says_nothing(world: World) -> None:
     now = datetime.now(UTC)
     await world.shows(await world.certified(not_before=now - 9 * DAY, not_after=now - 2 * DAY))
     await world.is_not("none of the chosen authorities")
+
+
+async def test_a_chain_without_end_is_not_followed(world: World) -> None:
+    below = world.company
+    for number in range(MAX_CHAIN):
+        below = below.below(f"Department {number}")
+    key = parse(await world.identity()).spki
+    await world.shows(below.attest(world.jid, key))
+    await world.is_not("a chain of certificates that is too long or cut")
 
 
 async def test_rubbish_says_nothing(world: World) -> None:
