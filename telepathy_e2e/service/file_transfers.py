@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 from typing import TYPE_CHECKING
 from xml.etree.ElementTree import Element
@@ -22,6 +23,8 @@ from telepathy_e2e.xmpp.jid import bare
 if TYPE_CHECKING:
     from telepathy_e2e.service.account import Account
     from telepathy_e2e.service.transfers import FileTransfer
+
+log = logging.getLogger(__name__)
 
 # Channels whose transfer is over and that no client has closed. A peer can make them (offer,
 # cancel, offer, ...); past this many the oldest are closed.
@@ -108,6 +111,8 @@ class FileTransfers(Feature):
                 account, link, content, account.handles.of_jid(peer)
             )
         except SecurityFailed as failure:
+            # Nobody is shown an offer that cannot be taken, so this is where it can be seen.
+            log.info("an offer of a file was refused: %s", failure.error)
             link.terminate(failure.condition)
             return
         except NoRoad:
