@@ -70,7 +70,8 @@ def parse_uri(uri: str) -> tuple[str, bytes]:
     local, at, domain = jid.rpartition("@")
     # A slash would be a resource, or the authority form of RFC 5122 section 2.3: then the address
     # that is shown is not the one whose key this is.
-    if "/" in jid or "@" in local or not domain or (at and not local) or "#" in address:
+    host = domain.removesuffix(".")
+    if "/" in jid or "@" in local or not host or (at and not local) or "#" in address:
         raise InvalidArgument("This address is not that of a contact")
     return enforced(jid), bytes.fromhex(found[0])
 

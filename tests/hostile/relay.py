@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from xml.etree.ElementTree import Element
@@ -23,6 +23,7 @@ from telepathy_e2e.verify.tries import ContactTries
 from telepathy_e2e.xtls import protection
 from telepathy_e2e.xtls.canonical import offer_digest
 from telepathy_e2e.xtls.engine import Engine
+from telepathy_e2e.xtls.hello import Attestation
 from telepathy_e2e.xtls.identity import (
     Credentials,
     make_identity,
@@ -142,6 +143,8 @@ class ManInTheMiddle(OnThePath):
         guess: what it types when a user begins with a password, towards both.
         borrowed: the clients' true identity certificates by role, as another relay has learned
             them: to show in their names, with leaves that these identities did not sign.
+        vouched: what others say of the clients, by role, as another relay has learned it: to show
+            beside the identities that this one made.
     """
 
     def __init__(
@@ -151,9 +154,11 @@ class ManInTheMiddle(OnThePath):
         lie: bool = False,
         guess: str = "sesame?",
         borrowed: Mapping[str, bytes] | None = None,
+        vouched: Mapping[str, Sequence[Attestation]] | None = None,
     ) -> None:
         super().__init__()
         self._borrowed = borrowed or {}
+        self._vouched = vouched or {}
         self.plaintext = {"initiator": bytearray(), "responder": bytearray()}
         self.strings: dict[str, str] = {}
         self._compared = asyncio.Event()
@@ -195,6 +200,16 @@ class ManInTheMiddle(OnThePath):
             for role, events in self.events.items()
             for event in events
             if isinstance(event, protection.Protected) and event.identity_certificate is not None
+        }
+
+    @property
+    def vouchers(self) -> dict[str, tuple[Attestation, ...]]:
+        """What the clients showed beside their identities, by role."""
+        return {
+            role: event.attestations
+            for role, events in self.events.items()
+            for event in events
+            if isinstance(event, protection.Protected)
         }
 
     async def compared(self) -> dict[str, str]:
@@ -248,6 +263,7 @@ class ManInTheMiddle(OnThePath):
             accepted=offer_digest([parsed_content(accepted)]),
             methods=("sas", "password"),
             tries=ContactTries().session(initiator, responder),
+            attestations=self._vouched.get(own_role.value, ()),
         )
 
     # -- the two halves ---------------------------------------------------------------------
