@@ -16,7 +16,7 @@ from aiortc.stats import (
     RTCOutboundRtpStreamStats,
     RTCRemoteInboundRtpStreamStats,
 )
-from av import AudioFrame, AudioResampler, VideoFrame
+from av import AudioFrame, VideoFrame
 
 from telepathy_e2e.errors import InvalidArgument, NotAvailable
 from telepathy_e2e.jingle.rtp import Description
@@ -247,29 +247,26 @@ class Content:
 
     def _wanted(self, receiver: RTCRtpReceiver, packet: RtpPacket) -> bool:
         if packet.payload_type in self._event_types:
+            self._playout.pause()
             event = self._received_events.packet(packet.timestamp, packet.payload)
             if event is not None:
                 self._events(DtmfReceived(self.name, event))
             return False
         self._payload_type = packet.payload_type
+        codec = self._clockrates.get(packet.payload_type, ("", 0))[0]
+        if codec == "VP8" and inside_aiortc.picture_too_large(packet.payload):
+            return False
         return inside_aiortc.undecoded(receiver) < inside_aiortc.MAX_UNDECODED
 
     async def _take_sound(self, receiver: RTCRtpReceiver) -> None:
-        resampler = AudioResampler("s16", "stereo", frames.RATE)
-        form: tuple[str, str, int] | None = None
+        uniform = frames.Uniform()
         while True:
             try:
                 frame = await receiver.track.recv()
             except MediaStreamError:
                 return
-            if not isinstance(frame, AudioFrame):
-                continue
-            now = (frame.format.name, frame.layout.name, frame.sample_rate)
-            if now != form:  # the peer changed the codec
-                form, resampler = now, AudioResampler("s16", "stereo", frames.RATE)
-            frame.pts = None
-            for each in resampler.resample(frame):
-                self._playout.put(frames.pcm_of(each))
+            if isinstance(frame, AudioFrame):
+                self._playout.put(uniform.samples(frame))
 
     async def _play(self) -> None:
         pace, position = frames.Pace(frames.FRAME), 0

@@ -10,7 +10,7 @@ import asyncio
 import fractions
 from typing import Literal
 
-from av import AudioFrame, VideoFrame
+from av import AudioFrame, AudioResampler, VideoFrame
 
 Kind = Literal["audio", "video"]
 
@@ -56,6 +56,38 @@ def black(width: int = 640, height: int = 480) -> VideoFrame:
     for plane, value in zip(frame.planes, (16, 128, 128), strict=True):
         plane.update(bytes([value]) * plane.buffer_size)
     return frame
+
+
+class Uniform:
+    """Makes the one form of any sound."""
+
+    def __init__(self) -> None:
+        self._form: tuple[str, str, int] | None = None
+        self._resampler = AudioResampler("s16", "stereo", RATE)
+        self._mono = False
+
+    def samples(self, frame: AudioFrame) -> bytes:
+        """As many as there are now; the resampler keeps some back."""
+        form = (frame.format.name, frame.layout.name, frame.sample_rate)
+        if form != self._form:
+            self._form = form
+            self._mono = frame.layout.nb_channels == 1
+            self._resampler = AudioResampler("s16", "mono" if self._mono else "stereo", RATE)
+        frame.pts = None
+        channels = 1 if self._mono else CHANNELS
+        pcm = b"".join(
+            bytes(each.planes[0])[: each.samples * 2 * channels]
+            for each in self._resampler.resample(frame)
+        )
+        return doubled(pcm) if self._mono else pcm
+
+
+def doubled(pcm: bytes) -> bytes:
+    """Mono as stereo, as loud as it was: FFmpeg would take 3 dB off."""
+    both = bytearray(2 * len(pcm))
+    both[0::4] = both[2::4] = pcm[0::2]
+    both[1::4] = both[3::4] = pcm[1::2]
+    return bytes(both)
 
 
 class Pace:

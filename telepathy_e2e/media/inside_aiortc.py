@@ -12,7 +12,10 @@ import time
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from aiortc import RTCRtpReceiver, RTCRtpSender
+from aiortc import RTCRtpReceiver, RTCRtpSender, rtcrtpreceiver
+from aiortc.codecs import get_decoder
+from aiortc.codecs.base import Decoder
+from aiortc.codecs.vpx import VpxPayloadDescriptor
 from aiortc.jitterbuffer import JitterFrame
 from aiortc.rtcdtlstransport import (
     RTCCertificate,
@@ -21,6 +24,7 @@ from aiortc.rtcdtlstransport import (
     RTCDtlsTransport,
     SRTPProtectionProfile,
 )
+from aiortc.rtcrtpparameters import RTCRtpCodecParameters
 from aiortc.rtcrtpreceiver import RemoteStreamTrack
 from aiortc.rtp import RtcpByePacket, RtcpPacket, RtpPacket, is_rtcp
 from cryptography import x509
@@ -30,6 +34,7 @@ from OpenSSL import SSL, crypto
 from telepathy_e2e.errors import NotAvailable, SecurityError
 from telepathy_e2e.media.dtmf import Numbering
 from telepathy_e2e.media.events import DtlsFacts
+from telepathy_e2e.media.frames import MAX_PIXELS
 from telepathy_e2e.media.path import Path
 from telepathy_e2e.xtls.identity import Credentials
 
@@ -146,6 +151,15 @@ class SecureTransport(RTCDtlsTransport):
         if version == DTLS_1_2 and (ssl is None or lib.SSL_get_extms_support(ssl) != 1):
             raise SecurityError("DTLS without the extended master secret")
 
+    async def end(self) -> None:
+        """Say so to the peer, and wait until nothing runs; may be called twice."""
+        task = self._task
+        await self.stop()
+        if task is not None:
+            await asyncio.wait([task])
+            if not task.cancelled():
+                task.exception()
+
     def export(self, label: bytes, context: bytes, length: int) -> bytes:
         """Keying material (RFC 5705)."""
         return self._connection().export_keying_material(label, length, context)
@@ -234,6 +248,31 @@ class SecureTransport(RTCDtlsTransport):
 
 def _version(connection: SSL.Connection) -> int:
     return connection.get_protocol_version()
+
+
+def _bounded_decoder(codec: RTCRtpCodecParameters) -> Decoder:
+    """A decoder that makes no picture larger than we show, whatever its headers claim."""
+    decoder = get_decoder(codec)
+    context = getattr(decoder, "codec", None)
+    if codec.mimeType.startswith("video/") and context is not None:
+        context.options = {"max_pixels": str(MAX_PIXELS)}
+    return decoder
+
+
+# The decoder's thread looks it up there.
+rtcrtpreceiver.get_decoder = _bounded_decoder  # type: ignore[attr-defined]
+
+
+def picture_too_large(payload: bytes) -> bool:
+    """Whether a VP8 packet begins a picture (RFC 6386 section 9.1) larger than we show.
+
+    libvpx makes room for it before FFmpeg could object.
+    """
+    descriptor, rest = VpxPayloadDescriptor.parse(payload)
+    if descriptor.partition_id or not descriptor.partition_start or len(rest) < 10 or rest[0] & 1:
+        return False
+    width, height = (int.from_bytes(rest[at : at + 2], "little") & 0x3FFF for at in (6, 8))
+    return width * height > MAX_PIXELS
 
 
 class _Recent(asyncio.Queue[Any]):

@@ -65,6 +65,10 @@ class Playout:
             self._target -= 1
         self._calm, self._least = 0, MAX_TARGET
 
+    def pause(self) -> None:
+        """The peer sends something else meanwhile: what does not come is not late."""
+        self._filling = True
+
     @property
     def waiting(self) -> float:
         """Seconds."""

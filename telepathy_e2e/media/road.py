@@ -40,7 +40,7 @@ log = logging.getLogger(__name__)
 # Seconds. People wait no longer for a call to begin.
 ICE_DEADLINE = 30.0
 DTLS_DEADLINE = 30.0
-# Candidates of a peer that wait for his credentials or for ours (aioice bounds what it holds).
+# Candidates of a peer that wait for our sockets (aioice bounds what it holds from then on).
 MAX_EARLY = 64
 
 HASH = "sha-256"
@@ -82,6 +82,7 @@ class Road:
         self._generation = _Generation(controlling, 0)
         self._former: list[_Generation] = []
         self._parked: list[Transport] = []
+        self._early = 0
         self._establishing: asyncio.Task[None] | None = None
         self._role = ""
         self._fingerprints: tuple[Fingerprint, ...] = ()
@@ -146,14 +147,22 @@ class Road:
         self._take_candidates(transport)
 
     def _take_candidates(self, transport: Transport) -> None:
-        generation = self._generation
-        self._tasks.start("candidates", self._add(generation, transport))
+        candidates = transport.candidates[: max(MAX_EARLY - self._early, 0)]
+        if candidates or transport.gathering_complete:
+            self._early += len(candidates)
+            adding = self._add(self._generation, candidates, transport.gathering_complete)
+            self._tasks.start("candidates", adding)
 
-    async def _add(self, generation: _Generation, transport: Transport) -> None:
+    async def _add(
+        self, generation: _Generation, candidates: Sequence[Candidate], complete: bool
+    ) -> None:
         connection = generation.connection
         # Which of his addresses are good depends on ours.
-        await generation.hosts.wait()
-        for each in transport.candidates:
+        try:
+            await generation.hosts.wait()
+        finally:
+            self._early -= len(candidates)
+        for each in candidates:
             candidate = mapping.to_aioice(each)
             if candidate is None or not usable(candidate.host, connection.addresses):
                 continue
@@ -164,7 +173,7 @@ class Road:
                 self._tasks.start("mdns", connection.add_remote_candidate(candidate))
                 continue
             await connection.add_remote_candidate(candidate)
-        if transport.gathering_complete:
+        if complete:
             await connection.peer_done()
             await connection.maybe_end()
 
@@ -203,7 +212,7 @@ class Road:
         self._closed = True
         await self._tasks.close()
         if self.dtls is not None:
-            await self.dtls.stop()
+            await self.dtls.end()
         self._path.close()
         for generation in (*self._former, self._generation):
             await generation.connection.close()
@@ -236,14 +245,14 @@ class Road:
             async with asyncio.timeout(DTLS_DEADLINE):
                 facts = await self.dtls.handshake(self._role)
         except SecurityError as error:
-            await self.dtls.stop()
+            await self.dtls.end()
             self._failed("security", str(error))
         except TimeoutError:
-            await self.dtls.stop()
+            await self.dtls.end()
             self._failed("dtls", "the handshake was not completed in time")
         else:
             if facts is None:
-                await self.dtls.stop()
+                await self.dtls.end()
                 self._failed("dtls", "the handshake failed")
                 return
             self.facts = facts

@@ -20,7 +20,7 @@ from typing import Any
 
 import av
 from aiortc import MediaStreamTrack
-from av import AudioFrame, AudioResampler, VideoFrame
+from av import AudioFrame, VideoFrame
 from av.container import InputContainer
 
 from telepathy_e2e.errors import NotAvailable
@@ -138,7 +138,8 @@ class Container(Source):
         self._pace = Pace(frames.FRAME)
         self._position = 0
         self._start: tuple[float, float] | None = None
-        self._resampler = _resampler()
+        self._uniform = frames.Uniform()
+        self._part = b""
 
     async def recv(self) -> AudioFrame | VideoFrame:
         if not self._ready:
@@ -180,8 +181,10 @@ class Container(Source):
     def _decode_one(self) -> None:
         if self.kind == "audio":
             sound = next(self._container.decode(audio=0))
-            sound.pts = None
-            self._ready.extend(self._resampler.resample(sound))
+            self._part += self._uniform.samples(sound)
+            while len(self._part) >= frames.FRAME_BYTES:
+                self._ready.append(frames.audio_frame(self._part[: frames.FRAME_BYTES], 0))
+                self._part = self._part[frames.FRAME_BYTES :]
             return
         picture = next(self._container.decode(video=0))
         if picture.width * picture.height <= frames.MAX_PIXELS:
@@ -243,10 +246,6 @@ class PicturePipe(Source):
     async def close(self) -> None:
         self.stop()
         await self._stream.close()
-
-
-def _resampler() -> AudioResampler:
-    return AudioResampler("s16", "stereo", frames.RATE, frame_size=frames.SAMPLES)
 
 
 async def open_source(spec: str, kind: Kind) -> Source:

@@ -1,0 +1,426 @@
+"""Two media engines in one process, over real UDP on this machine."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import pathlib
+import socket
+import statistics
+import threading
+from collections.abc import AsyncIterator
+
+import pytest
+from OpenSSL import SSL
+
+from telepathy_e2e.errors import NotAvailable
+from telepathy_e2e.jingle.ice import DtlsFingerprint
+from telepathy_e2e.jingle.rtp import Description
+from telepathy_e2e.media import dtmf, frames, inside_aiortc, road
+from telepathy_e2e.media.engine import MediaEngine
+from telepathy_e2e.media.events import (
+    Connected,
+    Disconnected,
+    DtmfReceived,
+    GatheringDone,
+    LocalCandidates,
+    MediaLost,
+    Restarted,
+    RestartWanted,
+    RoadFailed,
+)
+from telepathy_e2e.media.servers import IceServer
+from telepathy_e2e.media.sources import MediaUnavailable, Tone
+from tests.support.media import (
+    G722,
+    H264,
+    OPUS,
+    PCMA,
+    PCMU,
+    VP8,
+    Call,
+    Clicks,
+    Ears,
+    connected,
+    until,
+)
+
+
+@pytest.fixture(autouse=True)
+async def nothing_left(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[None]:
+    """Calls over loopback; afterwards no task, thread or descriptor of theirs is there."""
+    monkeypatch.setenv("TELEPATHY_E2E_MEDIA_LOOPBACK", "1")
+    before = asyncio.all_tasks()
+    descriptors = len(os.listdir("/proc/self/fd"))
+    yield
+    await asyncio.sleep(0.02)
+    ours = asyncio.all_tasks() - before - {asyncio.current_task()}
+    left = [task.get_name() for task in ours if not task.done()]
+    assert left == []
+    assert [t.name for t in threading.enumerate() if t.name.endswith("-decoder")] == []
+    assert len(os.listdir("/proc/self/fd")) <= descriptors
+
+
+@pytest.mark.parametrize("description", [OPUS, PCMU, PCMA, G722])
+async def test_a_tone_arrives_as_a_tone(description: Description) -> None:
+    async with connected() as call:
+        ears = Ears()
+        await call.open(description, "tone:440", ears)
+        await until(lambda: len(ears.pcm) > 192000 * 1.2)
+        assert ears.purity(440) > 0.95
+        assert ears.purity(600) < 0.01
+        stats = (await call.bob.engine.stats())["c"]
+        assert stats.codec_received == description.payload_types[0].name
+        assert stats.level_received == pytest.approx(-15, abs=1.5)
+        assert stats.packets_received > 40
+
+
+@pytest.mark.parametrize("description", [VP8, H264])
+async def test_pictures_arrive(description: Description) -> None:
+    async with connected() as call:
+        ears = Ears()
+        await call.open(description, "test-pattern", ears)
+        await until(lambda: len(ears.pictures) > 10)
+        assert (ears.pictures[-1].width, ears.pictures[-1].height) == (640, 480)
+        first, last = (
+            bytes(each.planes[0])[:640] for each in ears.pictures[:: len(ears.pictures) - 1]
+        )
+        assert first != last
+
+
+async def test_sound_takes_less_than_150_ms_from_mouth_to_ear() -> None:
+    async with connected() as call:
+        mouth, ears = Clicks(), Ears()
+        await call.open(OPUS, mouth, ears)
+        await until(lambda: len(ears.clicks) >= 4)
+        delays = [there - here for here, there in zip(mouth.times, ears.clicks, strict=False)]
+        assert 0 < statistics.median(delays) < 0.15
+
+
+async def test_both_sides_export_the_same_keys_for_the_same_context() -> None:
+    async with connected() as call:
+        exported = [
+            side.engine.export("m", b"EXPORTER-x-telepathy-e2e-v0", context, 96)
+            for side in (call.alice, call.bob)
+            for context in (b"a" * 32, b"b" * 32)
+        ]
+        assert exported[0] == exported[2]
+        assert exported[1] == exported[3]
+        assert exported[0] != exported[1]
+        facts = (await call.alice.until(Connected)).facts
+        assert facts.protocol in ("DTLSv1.2", "DTLSv1.3")
+        assert "GCM" in facts.cipher or "CHACHA20" in facts.cipher
+
+
+@pytest.mark.parametrize("strict", [True, False])
+async def test_another_certificate_than_announced_is_a_matter_of_security(strict: bool) -> None:
+    call = Call()
+    try:
+        wrong = DtlsFingerprint(hash="sha-256", digest=bytes(32), setup="active")
+        await call.start(fingerprints=[wrong], strict=strict)
+        assert (await call.alice.until(RoadFailed)).why == "security"
+        # Alice says so with an alert; Bob had nothing against her.
+        assert (await call.bob.until(RoadFailed)).why == "dtls"
+        with pytest.raises(NotAvailable):
+            call.alice.engine.export("m", b"label", b"", 32)
+        with pytest.raises(NotAvailable):
+            await call.alice.engine.open_content("c", "m", send=OPUS, receive=None)
+    finally:
+        await call.close()
+
+
+async def test_one_wrong_fingerprint_beside_a_right_one_is_wrong() -> None:
+    call = Call()
+    try:
+        right = call.bob.engine.local_transport("m").fingerprints[0]
+        wrong = DtlsFingerprint(hash="sha-512", digest=bytes(64), setup="active")
+        await call.start(fingerprints=[right, wrong])
+        assert (await call.alice.until(RoadFailed)).why == "security"
+    finally:
+        await call.close()
+
+
+async def test_dtls_without_the_extended_master_secret_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    make = inside_aiortc._Certificate._create_ssl_context
+
+    def without(self: inside_aiortc._Certificate, srtp_profiles: object) -> SSL.Context:
+        context = make(self, srtp_profiles)  # type: ignore[arg-type]
+        context.set_max_proto_version(inside_aiortc.DTLS_1_2)
+        context.set_options(1)  # SSL_OP_NO_EXTENDED_MASTER_SECRET
+        return context
+
+    monkeypatch.setattr(inside_aiortc._Certificate, "_create_ssl_context", without)
+    call = Call()
+    try:
+        await call.start()
+        assert (await call.bob.until(RoadFailed)).why == "security"
+        assert "extended master secret" in (await call.alice.until(RoadFailed)).text
+    finally:
+        await call.close()
+
+
+async def test_a_peer_that_never_completes_dtls_is_given_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(road, "DTLS_DEADLINE", 0.5)
+
+    call = Call()
+    try:
+        # Two servers wait for each other's first message.
+        await asyncio.gather(call.alice.engine.gather("m"), call.bob.engine.gather("m"))
+        hers, his = (side.engine.local_transport("m") for side in (call.alice, call.bob))
+        call.alice.engine.remote_transport("m", his)
+        call.bob.engine.remote_transport("m", hers)
+        call.alice.engine.start("m", "server", his.fingerprints)
+        call.bob.engine.start("m", "server", hers.fingerprints)
+        assert (await call.alice.until(RoadFailed)).why == "dtls"
+    finally:
+        await call.close()
+
+
+async def test_where_nobody_answers_ice_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(road, "ICE_DEADLINE", 0.5)
+    call = Call()
+    try:
+        await call.start()
+        await call.bob.engine.close()
+        assert (await call.alice.until(RoadFailed)).why in ("ice", "dtls")
+    finally:
+        await call.close()
+
+
+async def test_candidates_of_this_machine_come_at_once_though_a_server_is_dead() -> None:
+    call = Call()
+    try:
+        call.alice.engine._roads["m"]._servers = (IceServer("stun", "127.0.0.1", 9),)
+        gathering = asyncio.create_task(call.alice.engine.gather("m"))
+        told = await asyncio.wait_for(call.alice.until(LocalCandidates), 1)
+        assert {each.type for each in told.candidates} == {"host"}
+        assert not any(isinstance(each, GatheringDone) for each in call.alice.events)
+        gathering.cancel()
+    finally:
+        await call.close()
+
+
+async def test_candidates_may_come_one_by_one_after_the_start() -> None:
+    call = Call()
+    try:
+        alice, bob = call.alice.engine, call.bob.engine
+        hers, his = alice.local_transport("m"), bob.local_transport("m", "active")
+        assert hers.candidates == ()
+        alice.remote_transport("m", his)
+        bob.remote_transport("m", hers)
+        alice.start("m", "server", his.fingerprints)
+        bob.start("m", "client", hers.fingerprints)
+        await asyncio.gather(alice.gather("m"), bob.gather("m"))
+        for person, other in ((call.alice, bob), (call.bob, alice)):
+            for event in person.events:
+                if isinstance(event, LocalCandidates):
+                    for candidate in event.candidates:
+                        transport = type(hers)(
+                            ufrag="", pwd="", candidates=(candidate,), fingerprints=()
+                        )
+                        other.remote_transport("m", transport)
+        await call.alice.until(Connected)
+        await call.bob.until(Connected)
+    finally:
+        await call.close()
+
+
+async def test_ice_begins_anew_and_dtls_goes_on() -> None:
+    async with connected() as call:
+        ears = Ears()
+        await call.open(OPUS, "tone", ears)
+        await until(lambda: ears.loudest() > 3000)
+        before = call.alice.engine.export("m", b"label", b"", 32)
+        hers = call.alice.engine.restart("m")
+        await call.alice.engine.gather("m")
+        call.bob.engine.remote_transport("m", call.alice.engine.local_transport("m"))
+        await call.bob.until(RestartWanted)
+        his = call.bob.engine.restart("m")
+        assert (hers.ufrag, hers.pwd) != (his.ufrag, his.pwd)
+        await call.bob.engine.gather("m")
+        call.alice.engine.remote_transport("m", call.bob.engine.local_transport("m"))
+        await call.alice.until(Restarted)
+        await call.bob.until(Restarted)
+        assert call.alice.engine.export("m", b"label", b"", 32) == before
+        heard = len(ears.pcm)
+        await until(lambda: len(ears.pcm) > heard + 192000 // 2)
+        assert ears.loudest() > 3000
+
+
+async def test_who_leaves_without_a_word_of_ice_is_told_of() -> None:
+    async with connected() as call:
+        await call.alice.engine._roads["m"]._generation.connection.close()
+        await call.alice.until(Disconnected)
+
+
+async def test_the_peers_end_of_dtls_is_told() -> None:
+    async with connected() as call:
+        await call.alice.engine.close()
+        assert (await call.bob.until(RoadFailed)).why == "dtls"
+
+
+async def test_muted_is_silent_and_comes_back() -> None:
+    async with connected() as call:
+        ears = Ears()
+        await call.open(PCMU, "tone", ears)
+        await until(lambda: ears.loudest() > 3000)
+        call.alice.engine.mute("c", True)
+        await until(lambda: ears.loudest(0.3) < 20)
+        sent = (await call.alice.engine.stats())["c"].packets_sent
+        await asyncio.sleep(0.2)
+        assert (await call.alice.engine.stats())["c"].packets_sent > sent
+        call.alice.engine.mute("c", False)
+        await until(lambda: ears.loudest() > 3000)
+
+
+@pytest.mark.parametrize("who", ["alice", "bob"])
+async def test_on_hold_nothing_is_heard_whoever_holds(who: str) -> None:
+    async with connected() as call:
+        ears = Ears()
+        await call.open(PCMU, "tone", ears)
+        await until(lambda: ears.loudest() > 3000)
+        engine: MediaEngine = getattr(call, who).engine
+        engine.hold(True)
+        await until(lambda: ears.loudest(0.3) == 0)
+        sent = (await call.alice.engine.stats())["c"].packets_sent
+        await asyncio.sleep(0.2)
+        if who == "alice":
+            assert (await call.alice.engine.stats())["c"].packets_sent == sent
+        engine.hold(False)
+        await until(lambda: ears.loudest() > 3000)
+
+
+@pytest.mark.parametrize("description", [OPUS, PCMU])
+async def test_keys_arrive_in_order_and_sound_goes_on(description: Description) -> None:
+    async with connected() as call:
+        ears = Ears()
+        await call.open(description, "tone", ears)
+        await until(lambda: ears.loudest() > 3000)
+        for event in (5, 5, 11, 15):
+            call.alice.engine.dtmf("c", event, 60)
+        await call.bob.until(DtmfReceived, 4)
+        assert [e.event for e in call.bob.events if isinstance(e, DtmfReceived)] == [5, 5, 11, 15]
+        heard = len(ears.pcm)
+        await until(lambda: len(ears.pcm) > heard + 192000 // 2)
+        assert ears.loudest() > 3000
+        assert dtmf.KEYS[11] == "#"
+
+
+async def test_keys_need_a_payload_type_for_them() -> None:
+    async with connected() as call:
+        await call.open(G722, "tone", "null")
+        with pytest.raises(NotAvailable):
+            call.alice.engine.dtmf("c", 1)
+
+
+async def test_a_direction_is_closed_and_opened_again() -> None:
+    async with connected() as call:
+        ears = Ears()
+        await call.open(OPUS, "tone", ears)
+        await until(lambda: ears.loudest() > 3000)
+        await call.alice.engine.change_content("c", send=None, receive=None)
+        await until(lambda: ears.loudest(0.3) == 0)
+        await call.alice.engine.change_content("c", send=OPUS, receive=None, source="tone:1000")
+        await until(lambda: ears.loudest() > 3000)
+        await until(lambda: ears.purity(1000) > 0.9)
+
+
+async def test_a_content_closed_and_opened_again_has_another_ssrc() -> None:
+    async with connected() as call:
+        ears = Ears()
+        await call.open(OPUS, "tone", ears)
+        first = call.alice.engine._contents["c"]._ssrcs
+        await until(lambda: ears.loudest() > 3000)
+        await call.alice.engine.close_content("c")
+        await call.bob.engine.close_content("c")
+        assert ears.closed
+        again = Ears()
+        await call.open(OPUS, "tone", again)
+        assert not set(first) & set(call.alice.engine._contents["c"]._ssrcs)
+        await until(lambda: again.loudest() > 3000)
+
+
+class Unplugged(Tone):
+    """Disappears after half a second."""
+
+    def __init__(self) -> None:
+        super().__init__(440)
+        self.closed = False
+
+    def _samples(self, position: int) -> bytes:
+        if position > frames.RATE // 2:
+            raise MediaUnavailable("It was unplugged")
+        return super()._samples(position)
+
+    async def close(self) -> None:
+        self.closed = True
+        await super().close()
+
+
+async def test_a_device_that_disappears_leaves_silence() -> None:
+    async with connected() as call:
+        ears, source = Ears(), Unplugged()
+        await call.open(OPUS, source, ears)
+        lost = await call.alice.until(MediaLost)
+        assert (lost.name, lost.direction, lost.text) == ("c", "source", "It was unplugged")
+        assert source.closed
+        sent = (await call.alice.engine.stats())["c"].packets_sent
+        await until(lambda: ears.loudest() < 20)
+        assert (await call.alice.engine.stats())["c"].packets_sent >= sent
+        await call.alice.engine.replace_source("c", "tone")
+        await until(lambda: ears.loudest() > 3000)
+
+
+class Full(Ears):
+    async def write(self, frame: object) -> None:
+        raise MediaUnavailable("No space left")
+
+
+async def test_a_sink_that_ends_is_told_of_and_replaced() -> None:
+    async with connected() as call:
+        full, ears = Full(), Ears()
+        await call.open(OPUS, "tone", full)
+        lost = await call.bob.until(MediaLost)
+        assert (lost.direction, lost.text) == ("sink", "No space left")
+        assert full.closed
+        await call.bob.engine.replace_sink("c", ears)
+        await until(lambda: ears.loudest() > 3000)
+
+
+async def test_a_source_that_cannot_be_opened_opens_nothing(tmp_path: pathlib.Path) -> None:
+    async with connected() as call:
+        with pytest.raises(MediaUnavailable):
+            await call.alice.engine.open_content(
+                "c", "m", send=OPUS, receive=OPUS, source=f"file:{tmp_path}/nothing.wav"
+            )
+        assert await call.alice.engine.stats() == {}
+        await call.alice.engine.open_content("c", "m", send=OPUS, receive=None, source="tone")
+
+
+async def test_what_comes_before_a_content_is_open_is_dropped() -> None:
+    async with connected() as call:
+        await call.alice.engine.open_content("c", "m", send=OPUS, receive=None, source="tone")
+        await asyncio.sleep(0.3)
+        there = call.bob.engine._roads["m"].dtls
+        assert there is not None
+        assert there._ssrcs == set()
+        ears = Ears()
+        await call.bob.engine.open_content("c", "m", send=None, receive=OPUS, sink=ears)
+        await until(lambda: ears.loudest() > 3000)
+
+
+async def test_datagrams_of_strangers_do_not_end_the_call() -> None:
+    async with connected() as call:
+        ears = Ears()
+        await call.open(OPUS, "tone", ears)
+        target = call.bob.engine.local_transport("m").candidates[0]
+        family = socket.AF_INET6 if ":" in target.ip else socket.AF_INET
+        with socket.socket(family, socket.SOCK_DGRAM) as stranger:
+            for data in (b"", b"\x80", b"\x16\xfe\xfd", bytes(1400), b"\x80" * 40, b"\x15" * 20):
+                stranger.sendto(data, (target.ip, target.port))
+        await until(lambda: ears.loudest() > 3000)
+        assert not any(isinstance(each, RoadFailed) for each in call.bob.events)
