@@ -26,6 +26,7 @@ SILENCE = bytes(FRAME_BYTES)
 
 VIDEO_RATE = 30
 VIDEO_CLOCK = 90000
+PICTURE = fractions.Fraction(1, VIDEO_RATE)
 VIDEO_TIME_BASE = fractions.Fraction(1, VIDEO_CLOCK)
 # Pixels: 4K. What is larger is more than anybody shows, and a frame of it more than should be held.
 MAX_PIXELS = 4096 * 2304

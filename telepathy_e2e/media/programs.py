@@ -116,16 +116,21 @@ async def _end(
         with contextlib.suppress(OSError, TimeoutError):
             async with asyncio.timeout(_PATIENCE):
                 await writer.wait_closed()
-    if process is not None:
+    if process is None:
+        return
+    with contextlib.suppress(ProcessLookupError):
+        process.terminate()
+    try:
+        async with asyncio.timeout(_PATIENCE):
+            await _gone(process)
+    except TimeoutError:
         with contextlib.suppress(ProcessLookupError):
-            process.terminate()
-        try:
-            async with asyncio.timeout(_PATIENCE):
-                await process.wait()
-        except TimeoutError:
             process.kill()
-            await process.wait()
-        # Its pipes' transport, which asyncio closes only when everything was read.
-        transport = getattr(process, "_transport", None)
-        if transport is not None:
-            transport.close()
+        await _gone(process)
+
+
+async def _gone(process: asyncio.subprocess.Process) -> None:
+    """asyncio waits for the end of the output too, which is in the pipe still."""
+    while process.stdout is not None and await process.stdout.read(_LIMIT):
+        pass
+    await process.wait()

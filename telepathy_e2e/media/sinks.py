@@ -57,6 +57,9 @@ class File(Sink):
         if not codec:
             raise MediaUnavailable("Pictures do not go into a file of this kind")
         try:
+            # FFmpeg would look for the place with the first frame only.
+            with open(path, "ab"):
+                pass
             self._container: OutputContainer = av.open(f"file:{path}", "w")
             self._stream: AudioStream | VideoStream
             if kind == "audio":
@@ -98,7 +101,7 @@ class File(Sink):
         position = int((time - self._start) * frames.VIDEO_RATE)
         if position > self._last:  # two pictures cannot have one time
             self._last = position
-            frame.pts, frame.time_base = position, stream.codec_context.time_base
+            frame.pts, frame.time_base = position, frames.PICTURE
             self._container.mux(stream.encode(frame))
 
     async def close(self) -> None:
