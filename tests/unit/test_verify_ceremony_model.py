@@ -1,7 +1,8 @@
 """Every interleaving of two ceremonies and an attacker, within small bounds.
 
 The attacker stands between the machines, where the sealed channel would not let him stand: he
-drops, replays and reflects. The users are honest: they compare what they see. Whatever happens,
+drops, delays, replays and reflects, and puts in messages of his own, with nonces of his or of
+others under any id. The users are honest: they compare what they see. Whatever happens,
 nobody is verified who saw another string than the other user.
 """
 
@@ -18,7 +19,7 @@ import pytest
 
 from telepathy_e2e.errors import NotAvailable, PeerError
 from telepathy_e2e.role import Role
-from telepathy_e2e.verify import sas
+from telepathy_e2e.verify import messages, sas
 from telepathy_e2e.verify.ceremony import CeremonyEnded, Event, Outcome, Send, StringReady, V
 from telepathy_e2e.verify.sas_run import SasRun
 from tests.unit.verify_support import Side, element
@@ -26,6 +27,8 @@ from tests.unit.verify_support import Side, element
 LATER = 1e6
 # How many worlds a run may have; a bound on the test, not on the machines.
 MAX_WORLDS = 60_000
+# The id of what the attacker starts, and the nonce that he chose.
+HIS, HIS_NONCE = "his", b"m" * 32
 
 
 @dataclass
@@ -52,6 +55,7 @@ class World:
     users: tuple[User, User]
     attacks: int
     late: int = 1
+    forges: bool = False
 
     def key(self) -> tuple[object, ...]:
         return (self.attacks, self.late, *(_key(user) for user in self.users))
@@ -171,6 +175,26 @@ def expire(world: World, who: int) -> None:
     act(world, who, world.users[who].side.tick(LATER))
 
 
+def forged(world: World, who: int) -> Iterator[Element]:
+    """What the attacker can make: he is the TLS peer of his victim, and has seen all."""
+    side = world.users[who].side
+    promise = sas.commitment(side.binding, HIS, side.role.other, HIS_NONCE)
+    yield messages.build("sas-commit", HIS, promise)
+    run = side.machine._run
+    if run is None:
+        return
+    seen = [messages.parse(fromstring(raw)) for user in world.users for raw in user.sent]  # noqa: S314
+    nonces = {
+        each.content
+        for each in seen
+        if isinstance(each, messages.Message) and each.name in ("sas-nonce", "sas-reveal")
+    }
+    for nonce in sorted(nonces | {HIS_NONCE}):
+        yield messages.build("sas-nonce", run.id, nonce)
+        yield messages.build("sas-reveal", run.id, nonce)
+    yield messages.build("sas-result", run.id, match="true")
+
+
 Step = Callable[[World], None]
 
 
@@ -195,12 +219,19 @@ def steps(world: World, starts: int) -> Iterator[Step]:
         if user.inbox:
             yield partial(drop, who=who, noticed=False)
             yield partial(drop, who=who, noticed=True)
-        for raw in sorted(set(user.heard) | set(user.sent)):
+        made = {tostring(each) for each in forged(world, who)} if world.forges else set()
+        for raw in sorted(made | set(user.heard) | set(user.sent)):
             yield partial(inject, who=who, raw=raw)
 
 
 def explore(
-    attacks: int, starts: int, invariant: Callable[[World], None], bindings: bytes = b"BB"
+    attacks: int,
+    starts: int,
+    invariant: Callable[[World], None],
+    bindings: bytes = b"BB",
+    *,
+    forges: bool = False,
+    late: int = 1,
 ) -> int:
     """Visits every world that can be reached; returns how many there are.
 
@@ -209,12 +240,14 @@ def explore(
         starts: how often each user may press the button, to begin or to agree.
         invariant: checked in each world, beside what ``act`` checks.
         bindings: one byte for each side; different ones: a relay between two TLS sessions.
+        forges: whether he makes messages of his own as well.
+        late: how often a side may run out of time.
     """
     users = [
         User(Side(role, binding=bytes([byte]) * 32))
         for role, byte in zip(Role, bindings, strict=True)
     ]
-    first = World((users[0], users[1]), attacks)
+    first = World((users[0], users[1]), attacks, late, forges)
     seen, todo = {first.key()}, [first]
     while todo:
         world = todo.pop()
@@ -276,6 +309,23 @@ def test_an_attacker_who_drops_replays_and_reflects_verifies_nobody(attacks: int
     seen = Seen()
     assert explore(attacks, starts=1, invariant=seen) > 1_000
     assert BOTH_VERIFIED in seen.verdicts
+
+
+@pytest.mark.parametrize(("attacks", "late"), [(1, 1), (2, 0)])
+def test_an_attacker_who_makes_messages_of_his_own_verifies_nobody(attacks: int, late: int) -> None:
+    seen = Seen()
+    assert explore(attacks, starts=1, invariant=seen, forges=True, late=late) > 1_000
+    assert BOTH_VERIFIED in seen.verdicts
+    if attacks == 2:
+        # He can show two strings, as a peer of each: the users who compare them see it.
+        assert seen.differing
+
+
+def test_a_relay_that_makes_messages_of_its_own_verifies_nobody() -> None:
+    seen = Seen()
+    explore(2, starts=1, invariant=seen, forges=True, late=0, bindings=b"12")
+    assert seen.differing
+    assert not any(Outcome.VERIFIED in ends for both in seen.verdicts for ends in both)
 
 
 def test_a_relay_between_two_tls_sessions_never_gets_a_string_from_both() -> None:
