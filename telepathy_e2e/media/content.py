@@ -97,12 +97,24 @@ class Content:
 
     # -- opening and closing --------------------------------------------------------------------
 
-    async def send(self, description: Description, source: Source) -> None:
-        """Begin to send; with another description than before only if the codec is the same."""
+    @property
+    def sends(self) -> bool:
+        """There is a source, though it may pause."""
+        return self._track is not None
+
+    @property
+    def receives(self) -> bool:
+        """There is a sink, though it may pause."""
+        return self._receiver is not None
+
+    async def send(self, description: Description, source: Source | None) -> None:
+        """Begin to send, or go on; None: from the source that there is."""
         if self._track is None:
+            if source is None:
+                raise NotAvailable("There is no source")
             self._track = OutgoingTrack(self.kind, source, lambda text: self._lost("source", text))
             self._track.mute(self._muted)
-        else:
+        elif source is not None:
             await self._track.replace(source)
         self._sending = True
         if self._sender is None:
@@ -116,10 +128,11 @@ class Content:
             await sender.send(parameters)
         self._apply()
 
-    async def receive(self, description: Description, sink: Sink) -> None:
-        """Begin to receive."""
-        former, self._sink = self._sink, sink
-        await former.close()
+    async def receive(self, description: Description, sink: Sink | None) -> None:
+        """Begin to receive, or go on; None: into the sink that there is."""
+        if sink is not None:
+            former, self._sink = self._sink, sink
+            await former.close()
         self._receiving = True
         if self._receiver is None:
             parameters = mapping.receive_parameters(description, self.mid)

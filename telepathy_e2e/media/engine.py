@@ -38,6 +38,8 @@ import secrets
 from collections.abc import Callable, Sequence
 from typing import Literal
 
+from aiortc.exceptions import InvalidStateError
+
 from telepathy_e2e.errors import InvalidArgument, NotAvailable
 from telepathy_e2e.jingle.ice import DtlsFingerprint, Transport
 from telepathy_e2e.jingle.rtp import Description, SourceGroup
@@ -212,8 +214,10 @@ class MediaEngine:
         self._contents[name] = content
         try:
             await self._change(content, send, receive, source, sink)
+            if self._closed:
+                raise NotAvailable("The call has ended")
         except BaseException:
-            del self._contents[name]
+            self._contents.pop(name, None)
             await content.close()
             raise
         content.hold(self._held)
@@ -224,10 +228,14 @@ class MediaEngine:
         *,
         send: Description | None,
         receive: Description | None,
-        source: str | Source = "silence",
-        sink: str | Sink = "null",
+        source: str | Source | None = None,
+        sink: str | Sink | None = None,
     ) -> None:
-        """Other directions. The codec stays what it was when a direction was first opened."""
+        """Other directions. The codec stays what it was when a direction was first opened.
+
+        Args:
+            source, sink: None: those that there are.
+        """
         await self._change(self._content(name), send, receive, source, sink)
 
     async def replace_source(self, name: str, source: str | Source) -> None:
@@ -296,18 +304,26 @@ class MediaEngine:
         content: Content,
         send: Description | None,
         receive: Description | None,
-        source: str | Source,
-        sink: str | Sink,
+        source: str | Source | None,
+        sink: str | Sink | None,
     ) -> None:
         try:
-            if receive is not None:
-                await content.receive(receive, await _sink(sink, content.kind))
-            else:
+            if receive is None:
                 content.pause_receiving()
-            if send is not None:
-                await content.send(send, await _source(source, content.kind))
             else:
+                if sink is None and not content.receives:
+                    sink = "null"
+                there = None if sink is None else await _sink(sink, content.kind)
+                await content.receive(receive, there)
+            if send is None:
                 content.pause_sending()
+            else:
+                if source is None and not content.sends:
+                    source = "null"
+                here = None if source is None else await _source(source, content.kind)
+                await content.send(send, here)
+        except InvalidStateError:
+            raise NotAvailable("The road is not connected") from None
         except ValueError as error:
             raise InvalidArgument(f"This cannot be sent or received: {error}") from None
 

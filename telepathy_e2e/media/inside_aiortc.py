@@ -12,9 +12,10 @@ import time
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from aiortc import RTCRtpReceiver, RTCRtpSender, rtcrtpreceiver
-from aiortc.codecs import get_decoder
-from aiortc.codecs.base import Decoder
+from aiortc import RTCRtpReceiver, RTCRtpSender, rtcrtpreceiver, rtcrtpsender
+from aiortc.codecs import get_decoder, get_encoder
+from aiortc.codecs.base import Decoder, Encoder
+from aiortc.codecs.opus import OpusEncoder
 from aiortc.codecs.vpx import VpxPayloadDescriptor
 from aiortc.jitterbuffer import JitterFrame
 from aiortc.rtcdtlstransport import (
@@ -58,6 +59,10 @@ MAX_SSRCS = 64
 MAX_UNDECODED = 50
 # Decoded frames that may wait for whoever plays them; a frame of video is large.
 MAX_DECODED = {"audio": 25, "video": 3}
+
+# RFC 6562 section 3: from the sizes of packets words can be told, and that somebody is silent.
+# Constant, so that 64 kbit/s, which is good for speech in stereo, are sent in silence as well.
+OPUS_BIT_RATE = 64000
 
 # What parsing somebody's bytes raises inside aiortc: it catches the first only, and would end.
 _WRONG_BYTES = (ValueError, struct.error, IndexError, KeyError)
@@ -261,6 +266,18 @@ def _bounded_decoder(codec: RTCRtpCodecParameters) -> Decoder:
 
 # The decoder's thread looks it up there.
 rtcrtpreceiver.get_decoder = _bounded_decoder  # type: ignore[attr-defined]
+
+
+def _even_encoder(codec: RTCRtpCodecParameters) -> Encoder:
+    """An encoder whose packets of sound are all of one size."""
+    encoder = get_encoder(codec)
+    if isinstance(encoder, OpusEncoder):
+        encoder.codec.options = {"application": "voip", "vbr": "off"}
+        encoder.codec.bit_rate = OPUS_BIT_RATE
+    return encoder
+
+
+rtcrtpsender.get_encoder = _even_encoder  # type: ignore[attr-defined]
 
 
 def picture_too_large(payload: bytes) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Callable
 
 # Seconds that one value stands for: what a meter on a screen shows.
@@ -22,7 +23,7 @@ def rms_dbfs(samples: memoryview) -> float:
     some = samples[::_STRIDE].tolist()
     if not some:
         return FLOOR
-    power = sum(sample * sample for sample in some) / len(some)
+    power = sum(map(operator.mul, some, some)) / len(some)
     return max(FLOOR, 10 * math.log10(power / (32768 * 32768))) if power else FLOOR
 
 

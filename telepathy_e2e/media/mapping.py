@@ -30,11 +30,12 @@ _KNOWN = {
 TELEPHONE_EVENT = "telephone-event"
 _RTX = "rtx"
 
-# Those that aiortc writes and reads. Both sides of a bundle share the numbers.
+# Those that aiortc writes and reads. Both sides of a bundle share the numbers. Not
+# ssrc-audio-level, though it could: headers are not encrypted, and whoever looks at the packets
+# would see the loudness of each syllable (RFC 6464 section 7).
 EXTENSIONS = frozenset(
     {
         "urn:ietf:params:rtp-hdrext:sdes:mid",
-        "urn:ietf:params:rtp-hdrext:ssrc-audio-level",
         "http://www.webrtc.org/experiments/rtp-hdrext/abs-send-time",
     }
 )

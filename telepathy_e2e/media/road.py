@@ -42,6 +42,8 @@ ICE_DEADLINE = 30.0
 DTLS_DEADLINE = 30.0
 # Candidates of a peer that wait for our sockets (aioice bounds what it holds from then on).
 MAX_EARLY = 64
+# Stanzas that wait for our restart: one with each of his candidates.
+MAX_PARKED = 32
 
 HASH = "sha-256"
 
@@ -82,6 +84,7 @@ class Road:
         self._generation = _Generation(controlling, 0)
         self._former: list[_Generation] = []
         self._parked: list[Transport] = []
+        self._outdated: tuple[str | None, str | None] = (None, None)
         self._early = 0
         self._establishing: asyncio.Task[None] | None = None
         self._role = ""
@@ -132,19 +135,28 @@ class Road:
             return
         connection = self._generation.connection
         if transport.ufrag and transport.pwd:
+            told = (transport.ufrag, transport.pwd)
             known = (connection.remote_username, connection.remote_password)
+            if told == self._outdated:
+                return  # sent before he heard of our restart
             if known == (None, None):
                 connection.remote_username = transport.ufrag
                 connection.remote_password = transport.pwd
                 self._generation.credentials.set()
-            elif known != (transport.ufrag, transport.pwd):
-                # His ICE begins anew. It waits until ours does.
-                wanted = not self._parked
-                self._parked = [transport]
-                if wanted:
-                    self._events(RestartWanted(self.name))
+            elif known != told:
+                self._park(transport)
                 return
         self._take_candidates(transport)
+
+    def _park(self, transport: Transport) -> None:
+        """His ICE begins anew. It waits until ours does."""
+        wanted = not self._parked
+        if not wanted and self._parked[0].ufrag != transport.ufrag:
+            self._parked.clear()  # and anew once more
+        if len(self._parked) < MAX_PARKED:
+            self._parked.append(transport)
+        if wanted:
+            self._events(RestartWanted(self.name))
 
     def _take_candidates(self, transport: Transport) -> None:
         candidates = transport.candidates[: max(MAX_EARLY - self._early, 0)]
@@ -194,6 +206,8 @@ class Road:
         if self._establishing is not None and self._path.current is None:
             self._establishing.cancel()
         self._former.append(former)
+        connection = former.connection
+        self._outdated = (connection.remote_username, connection.remote_password)
         self._generation = _Generation(self._controlling, former.number + 1)
         self._begin()
         parked, self._parked = self._parked, []
@@ -222,6 +236,8 @@ class Road:
 
     async def _establish(self, generation: _Generation) -> None:
         try:
+            if generation.number == 0:  # the peer is still asked whether he wants to talk
+                await generation.credentials.wait()
             async with asyncio.timeout(ICE_DEADLINE):
                 await generation.credentials.wait()
                 await generation.hosts.wait()

@@ -11,12 +11,24 @@ import threading
 from collections.abc import AsyncIterator
 
 import pytest
+from aiortc import (
+    RTCCertificate,
+    RTCDtlsFingerprint,
+    RTCDtlsParameters,
+    RTCDtlsTransport,
+    RTCIceGatherer,
+    RTCIceParameters,
+    RTCIceTransport,
+    RTCRtpSender,
+)
+from aiortc.rtcicetransport import candidate_from_aioice
+from cryptography.hazmat.primitives.serialization import Encoding
 from OpenSSL import SSL
 
-from telepathy_e2e.errors import NotAvailable
+from telepathy_e2e.errors import InvalidArgument, NotAvailable
 from telepathy_e2e.jingle.ice import DtlsFingerprint
 from telepathy_e2e.jingle.rtp import Description
-from telepathy_e2e.media import dtmf, frames, inside_aiortc, road
+from telepathy_e2e.media import dtmf, frames, inside_aiortc, mapping, road
 from telepathy_e2e.media.engine import MediaEngine
 from telepathy_e2e.media.events import (
     Connected,
@@ -41,6 +53,7 @@ from tests.support.media import (
     Call,
     Clicks,
     Ears,
+    Person,
     connected,
     until,
 )
@@ -235,7 +248,10 @@ async def test_ice_begins_anew_and_dtls_goes_on() -> None:
         await call.open(OPUS, "tone", ears)
         await until(lambda: ears.loudest() > 3000)
         before = call.alice.engine.export("m", b"label", b"", 32)
+        old = call.bob.engine.local_transport("m")
         hers = call.alice.engine.restart("m")
+        # A candidate of before that was on its way says nothing of what comes.
+        call.alice.engine.remote_transport("m", old)
         await call.alice.engine.gather("m")
         call.bob.engine.remote_transport("m", call.alice.engine.local_transport("m"))
         await call.bob.until(RestartWanted)
@@ -424,3 +440,119 @@ async def test_datagrams_of_strangers_do_not_end_the_call() -> None:
                 stranger.sendto(data, (target.ip, target.port))
         await until(lambda: ears.loudest() > 3000)
         assert not any(isinstance(each, RoadFailed) for each in call.bob.events)
+
+
+async def test_after_losses_sound_is_not_late_for_the_rest_of_the_call() -> None:
+    async with connected() as call:
+        mouth, ears = Clicks(), Ears()
+        there = call.bob.engine._roads["m"].dtls
+        assert there is not None
+        real, count = there._handle_rtp_data, 0
+
+        async def lossy(data: bytes, arrival_time_ms: int) -> None:
+            nonlocal count
+            count += 1
+            if count % 10 != 7:
+                await real(data, arrival_time_ms)
+
+        there._handle_rtp_data = lossy  # type: ignore[method-assign]
+        await call.open(PCMU, mouth, ears)
+        await until(lambda: count > 60)
+        there._handle_rtp_data = real  # type: ignore[method-assign]
+        heard = len(ears.clicks)
+        await until(lambda: len(ears.clicks) >= heard + 3)
+        late = [min(at - made for made in mouth.times if made < at) for at in ears.clicks[-3:]]
+        assert statistics.median(late) < 0.2
+        assert (await call.bob.engine.stats())["c"].packets_lost >= 3
+
+
+async def test_another_program_with_a_certificate_of_its_own_is_known_by_its_fingerprint() -> None:
+    """A peer as browsers are: nothing of ours in it, a certificate of thirty days."""
+    person = Person(False)
+    gatherer = RTCIceGatherer(iceServers=[])
+    ice = RTCIceTransport(gatherer)
+    ice._connection.ice_controlling = True
+    certificate = RTCCertificate.generateCertificate()
+    dtls = RTCDtlsTransport(ice, [certificate])
+    dtls._set_role("server")
+    try:
+        gatherer._connection._local_candidates_start = True
+        gatherer._connection._local_candidates = (
+            await gatherer._connection.get_component_candidates(1, ["127.0.0.1"])
+        )
+        gatherer._connection._local_candidates_end = True
+        await person.engine.gather("m")
+        hers = gatherer.getLocalParameters()
+        told = [
+            DtlsFingerprint(each.algorithm, bytes.fromhex(each.value.replace(":", "")), "passive")
+            for each in certificate.getFingerprints()
+        ]
+        candidates = tuple(
+            mapping.from_aioice(each, str(n), 0)
+            for n, each in enumerate(gatherer._connection.local_candidates)
+        )
+        transport = person.engine.local_transport("m")
+        person.engine.remote_transport(
+            "m",
+            type(transport)(
+                ufrag=str(hers.usernameFragment), pwd=str(hers.password), candidates=candidates
+            ),
+        )
+        for each in transport.candidates:
+            await ice.addRemoteCandidate(
+                candidate_from_aioice(mapping.to_aioice(each))  # type: ignore[arg-type]
+            )
+        person.engine.start("m", "client", told, strict_leaf=False)
+        await ice.start(RTCIceParameters(transport.ufrag, transport.pwd))
+        shown = transport.fingerprints[0]
+        value = shown.digest.hex(":").upper()
+        await dtls.start(RTCDtlsParameters([RTCDtlsFingerprint(shown.hash, value)]))
+        facts = (await person.until(Connected)).facts
+        assert dtls.state == "connected"
+        assert facts.peer_leaf == certificate._cert.public_bytes(Encoding.DER)
+        ears = Ears()
+        await person.engine.open_content("c", "m", send=None, receive=PCMU, sink=ears)
+        sender = RTCRtpSender(Tone(440), dtls)
+        await sender.send(mapping.send_parameters(PCMU, "c", "somebody"))
+        await until(lambda: ears.loudest() > 3000)
+        await sender.stop()
+    finally:
+        await dtls.stop()
+        await ice.stop()
+        await person.engine.close()
+
+
+async def test_without_a_new_source_the_old_one_goes_on() -> None:
+    async with connected() as call:
+        ears = Ears()
+        await call.open(OPUS, "tone:700", ears)
+        await call.alice.engine.change_content("c", send=None, receive=None)
+        await call.bob.engine.change_content("c", send=None, receive=None)
+        await call.bob.engine.change_content("c", send=OPUS, receive=OPUS)
+        await call.alice.engine.change_content("c", send=OPUS, receive=OPUS)
+        await until(lambda: ears.purity(700) > 0.9)
+        await until(lambda: call.alice.engine._contents["c"]._bytes_received > 0)
+
+
+async def test_names_and_states_that_make_no_sense_are_refused() -> None:
+    call = Call()
+    try:
+        engine = call.alice.engine
+        with pytest.raises(InvalidArgument):
+            engine.add_road("m")
+        with pytest.raises(NotAvailable):
+            await engine.open_content("c", "m", send=OPUS, receive=None)
+        with pytest.raises(InvalidArgument):
+            await engine.open_content("c", "m", send=OPUS, receive=VP8)
+        with pytest.raises(NotAvailable):
+            engine.mute("c", True)
+        with pytest.raises(NotAvailable):
+            engine.local_transport("another")
+        with pytest.raises(NotAvailable):
+            engine.restart("m")
+        await engine.close()
+        await engine.close()
+        with pytest.raises(NotAvailable):
+            engine.add_road("n")
+    finally:
+        await call.close()

@@ -6,6 +6,7 @@ When one of these fails after an upgrade, ``telepathy_e2e/media/inside_*.py`` is
 from __future__ import annotations
 
 import asyncio
+import random
 import struct
 from types import SimpleNamespace
 from typing import Any
@@ -14,7 +15,7 @@ import aioice
 import pytest
 from aioice import stun
 from aioice.candidate import Candidate
-from aiortc import RTCRtpReceiver, RTCRtpSender, rtcrtpreceiver
+from aiortc import RTCRtpReceiver, RTCRtpSender, rtcrtpreceiver, rtcrtpsender
 from aiortc.rtcdtlstransport import RTCCertificate, RTCDtlsTransport
 from aiortc.rtcrtpparameters import RTCRtpCodecParameters
 from aiortc.rtp import RtpPacket
@@ -27,6 +28,8 @@ from telepathy_e2e.media.dtmf import Numbering
 from telepathy_e2e.media.inside_aioice import TrickleConnection
 from telepathy_e2e.media.inside_aiortc import SecureTransport
 from telepathy_e2e.media.path import Path
+from telepathy_e2e.media.servers import IceServer
+from telepathy_e2e.tasks import TaskOwner
 from tests.support.media import make_credentials
 
 CREDENTIALS = make_credentials()
@@ -91,6 +94,19 @@ def test_decoders_of_pictures_are_made_with_a_limit() -> None:
     codec = RTCRtpCodecParameters(mimeType="video/H264", clockRate=90000, payloadType=99)
     decoder: Any = inside_aiortc._bounded_decoder(codec)
     assert decoder.codec.options == {"max_pixels": str(frames.MAX_PIXELS)}
+
+
+def test_packets_of_sound_tell_nothing_by_their_sizes() -> None:
+    assert rtcrtpsender.get_encoder is inside_aiortc._even_encoder  # type: ignore[attr-defined]
+    codec = RTCRtpCodecParameters(mimeType="audio/opus", clockRate=48000, payloadType=96)
+    encoder = inside_aiortc._even_encoder(codec)
+    noise = random.Random(1).randbytes(frames.FRAME_BYTES)  # noqa: S311
+    sizes = set()
+    for number in range(30):
+        pcm = noise if number % 3 else frames.SILENCE
+        payloads, _ = encoder.encode(frames.audio_frame(pcm, number * frames.SAMPLES))
+        sizes |= {len(each) for each in payloads}
+    assert len(sizes) == 1
 
 
 @pytest.mark.parametrize(
@@ -207,6 +223,65 @@ async def test_a_connection_has_what_we_use() -> None:
     assert len(made.local_username) >= 4
     assert len(made.local_password) >= 22
     assert made.local_password not in repr(made)
+
+
+class StunServer(asyncio.DatagramProtocol):
+    """Says that everybody comes from 192.0.2.77."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport: Any = transport
+
+    def datagram_received(self, data: bytes, addr: tuple[Any, ...]) -> None:
+        request = stun.parse_message(data)
+        answer = stun.Message(
+            message_method=stun.Method.BINDING,
+            message_class=stun.Class.RESPONSE,
+            transaction_id=request.transaction_id,
+        )
+        answer.attributes["XOR-MAPPED-ADDRESS"] = ("192.0.2.77", addr[1])
+        self.transport.sendto(bytes(answer), addr)
+
+
+async def test_a_candidate_comes_from_a_server_though_others_are_wrong(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv(inside_aioice.LOOPBACK_VARIABLE, "1")
+    loop = asyncio.get_running_loop()
+    server, _ = await loop.create_datagram_endpoint(StunServer, local_addr=("127.0.0.1", 0))
+    port = server.get_extra_info("sockname")[1]
+    made, tasks = TrickleConnection(controlling=True), TaskOwner("test")
+    hosts = await made.gather_hosts()
+    assert {each.host for each in hosts} <= {"127.0.0.1", "::1"}
+    found: list[Candidate] = []
+    servers = [
+        IceServer("stun", "no such host", 1),
+        IceServer("turn", "127.0.0.1", 1, "tcp", "user", "secret"),
+        IceServer("stun", "127.0.0.1", port),
+        IceServer("stun", "127.0.0.1", port),
+    ]
+    await made.gather_servers(servers, tasks, found.append)
+    # The second server says the same as the first.
+    assert [(each.type, each.host) for each in found] == [("srflx", "192.0.2.77")]
+    assert found[0] in made.local_candidates
+    await made.close()
+    await tasks.close()
+    server.close()
+
+
+async def test_a_server_that_does_not_answer_holds_up_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv(inside_aioice.LOOPBACK_VARIABLE, "1")
+    monkeypatch.setattr(inside_aioice, "SERVER_DEADLINE", 0.05)
+    made, tasks = TrickleConnection(controlling=True), TaskOwner("test")
+    await made.gather_hosts()
+    await made.gather_servers([IceServer("stun", "127.0.0.1", 9)], tasks, lambda each: None)
+    await made.close()
+    assert tasks._tasks == set()
+
+
+def test_the_password_of_a_server_does_not_show() -> None:
+    assert "secret" not in repr(IceServer("turn", "example.org", 3478, "udp", "user", "secret"))
 
 
 async def test_datagrams_that_nobody_reads_are_bounded() -> None:

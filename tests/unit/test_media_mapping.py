@@ -71,7 +71,8 @@ def test_only_extensions_that_aiortc_understands_are_used() -> None:
     extensions = (
         HeaderExtension(4, MID),
         HeaderExtension(5, "urn:3gpp:video-orientation"),
-        HeaderExtension(200, "urn:ietf:params:rtp-hdrext:ssrc-audio-level"),
+        HeaderExtension(6, "urn:ietf:params:rtp-hdrext:ssrc-audio-level"),
+        HeaderExtension(200, "http://www.webrtc.org/experiments/rtp-hdrext/abs-send-time"),
     )
     description = dataclasses.replace(OPUS, extensions=extensions)
     parameters = mapping.send_parameters(description, "audio", "name")
