@@ -8,12 +8,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Final
 
+from telepathy_e2e.attest.statement import IDENTITY, read_vouching, signed_by_identity
 from telepathy_e2e.errors import InvalidArgument
-from telepathy_e2e.xtls.encoding import lv, lv_text
-
-# First in all that is signed here, so that no signature can be taken for one of a certificate,
-# which begins with 0x30, nor for one of another protocol.
-LABEL: Final = "x-telepathy-e2e attestation v1"
 
 # As much as all attestations of a hello together have (spec/xtls.md).
 MAX_STATEMENT: Final = 32 * 1024
@@ -44,7 +40,26 @@ class Attestation:
 
     def to_be_signed(self) -> bytes:
         """The bytes under the signature; each part with its length, so that no two read alike."""
-        return lv_text(LABEL) + lv_text(self.account) + lv_text(self.type) + lv(self.statement)
+        return signed_by_identity(self.account, self.type, self.statement)
+
+    def check_signer(self, own: bytes) -> None:
+        """That it makes sense for this identity to sign it, as far as that is known of its type.
+
+        Args:
+            own: fingerprint of the identity that is to sign, 32 bytes.
+        Raises:
+            InvalidArgument: contacts would refuse it, or a person could not be told what it says.
+        """
+        if self.type != IDENTITY:
+            return
+        try:
+            vouched, signer = read_vouching(self.statement)
+        except ValueError as error:
+            raise InvalidArgument(f"This is {error}") from None
+        if signer != own:
+            raise InvalidArgument("This statement is in the name of another key")
+        if vouched == own:
+            raise InvalidArgument("No key vouches for itself")
 
     def digest(self) -> bytes:
         """SHA-256 of the statement: what a person can compare."""

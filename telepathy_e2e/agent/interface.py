@@ -113,7 +113,7 @@ class KeyAgent(Interface):
         self, Account: DBusStr, Type: DBusStr, Statement: DBusBytes
     ) -> DBusBytes:
         with self._counted():
-            attestation = Attestation(Account, Type, bytes(Statement))
+            attestation = await self._stated(Account, Type, Statement)
             if self._confirm is None:
                 raise PermissionDenied(
                     "There is no way to ask you here, and without it no signature"
@@ -121,6 +121,22 @@ class KeyAgent(Interface):
             if not await self._confirm(attestation):
                 raise PermissionDenied("You did not agree that this is signed")
             return await asyncio.to_thread(self._keys.attest, attestation)
+
+    @method("SignAttestationWithPassphrase")
+    async def sign_attestation_with_passphrase(
+        self, Account: DBusStr, Type: DBusStr, Statement: DBusBytes, Passphrase: DBusUnixFd
+    ) -> DBusBytes:
+        with self._counted():
+            attestation = await self._stated(Account, Type, Statement)
+            passphrase = await read_all(Passphrase, MAX_PASSPHRASE)
+            return await self._write(self._keys.attest_sealed, attestation, passphrase)
+
+    async def _stated(self, account: str, kind: str, statement: bytes) -> Attestation:
+        """What is asked to be signed, if this identity may be asked for it at all."""
+        attestation = Attestation(account, kind, bytes(statement))
+        certificate = await asyncio.to_thread(self._keys.existing_identity, account)
+        attestation.check_signer(identity_fingerprint(certificate))
+        return attestation
 
     # -- passphrases --------------------------------------------------------------------------
 

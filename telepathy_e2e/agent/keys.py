@@ -19,7 +19,7 @@ from telepathy_e2e.agent import seal
 from telepathy_e2e.agent.attestations import Attestation
 from telepathy_e2e.agent.seal import MAX_PASSPHRASE, WrongPassphrase
 from telepathy_e2e.agent.store import Store, Stored, parse_sealed
-from telepathy_e2e.errors import InvalidArgument, NotAvailable, SecurityError
+from telepathy_e2e.errors import InvalidArgument, NotAvailable, PermissionDenied, SecurityError
 from telepathy_e2e.trust import identity_files as files
 from telepathy_e2e.xtls.certificates import parse
 from telepathy_e2e.xtls.identity import PrivateKey
@@ -125,8 +125,23 @@ class Keys:
             NotAvailable: it is locked.
         """
         account = attestation.account
-        key = self._usable(account, self._store.get(account))
-        return key.reveal().sign(attestation.to_be_signed(), ec.ECDSA(hashes.SHA256()))
+        return _signature(self._usable(account, self._store.get(account)), attestation)
+
+    def attest_sealed(self, attestation: Attestation, passphrase: bytes) -> bytes:
+        """The same for who types the passphrase: that is how he agrees. Unlocked or not makes no
+        difference, and it stays as it is.
+
+        Raises:
+            DoesNotExist: no such identity.
+            PermissionDenied: it has no passphrase, so that nobody can show by it that he agrees.
+            WrongPassphrase: it is not the one.
+        """
+        _check_passphrase(passphrase)
+        account = attestation.account
+        stored = self._store.get(account)
+        if stored.sealed is None:
+            raise PermissionDenied("This key has no passphrase; typing one says nothing")
+        return _signature(self._open(account, stored, passphrase), attestation)
 
     # -- passphrases --------------------------------------------------------------------------
 
@@ -258,6 +273,10 @@ class Keys:
             return files.sign(account, public_key, key, certificate, self._clock())
         except (ValueError, SecurityError) as error:
             raise files.damaged(self._store.path(account), str(error)) from error
+
+
+def _signature(key: PrivateKey, attestation: Attestation) -> bytes:
+    return key.reveal().sign(attestation.to_be_signed(), ec.ECDSA(hashes.SHA256()))
 
 
 def _check_passphrase(passphrase: bytes) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
+from telepathy_e2e.agent.asking import Asking
 from telepathy_e2e.agent.interface import KeyAgent
 from telepathy_e2e.agent.keys import Keys
 from telepathy_e2e.agent.store import Store
@@ -57,6 +58,7 @@ class Program:
         objects = Objects(bus)
         self._agent = KeyAgent(
             keys,
+            confirm=Asking(bus).confirm,
             changed=lambda names: objects.changed(PATH, INTERFACE, names),
             idle_changed=self._set_timer,
         )

@@ -29,7 +29,7 @@ MAX_OWN_BYTES: Final = 24 * 1024
 MAX_SUMMARY: Final = 100
 
 # Base64 of the most that fits, and the words around it.
-_MAX_FILE: Final = 64 * 1024
+MAX_FILE: Final = 64 * 1024
 # File systems end a name at 255 bytes.
 _MAX_NAME: Final = 200
 _SUFFIX: Final = ".json"
@@ -63,6 +63,33 @@ class OwnAttestation:
         if not 0 < len(self.data) <= MAX_OWN_BYTES:
             raise InvalidArgument(f"An attestation has at most {MAX_OWN_BYTES} bytes")
 
+    def to_json(self) -> str:
+        """As it is in its file, and between two devices of the same person."""
+        content = {
+            "type": self.type,
+            "summary": self.summary,
+            "identity": self.fingerprint.hex(),
+            "data": base64.b64encode(self.data).decode("ascii"),
+        }
+        return json.dumps(content, indent=1)
+
+    @classmethod
+    def from_json(cls, raw: bytes) -> OwnAttestation:
+        """The opposite.
+
+        Raises:
+            ValueError, InvalidArgument: it is none.
+        """
+        if len(raw) > MAX_FILE:
+            raise ValueError("it is too long")
+        content = json.loads(raw)
+        names = ("type", "summary", "identity", "data")
+        if not isinstance(content, dict):
+            raise ValueError("it holds no attestation")
+        texts = [content.get(name) for name in names]
+        kind, summary, identity, data = (each if isinstance(each, str) else "" for each in texts)
+        return cls(kind, summary, bytes.fromhex(identity), base64.b64decode(data, validate=True))
+
 
 def directory(environment: Mapping[str, str], account: str) -> Path:
     """Where those of an account are (XDG Base Directory Specification).
@@ -83,25 +110,23 @@ def directory(environment: Mapping[str, str], account: str) -> Path:
     return base / "telepathy-e2e" / "attestations" / name
 
 
-def store(where: Path, attestation: OwnAttestation) -> Path:
-    """Write it whole or not at all; another of the same type for the same key is replaced.
+def store(where: Path, attestation: OwnAttestation, signer: bytes = b"") -> Path:
+    """Write it whole or not at all; another of the same type for the same key, and by the same
+    signer where there may be several, is replaced.
 
+    Args:
+        signer: fingerprint of the identity that vouches, in one of the type ``identity``.
     Raises:
         OSError: it cannot be written.
     """
     where.mkdir(mode=0o700, parents=True, exist_ok=True)
-    path = where / f"{attestation.type}-{attestation.fingerprint.hex()[:16]}{_SUFFIX}"
-    content = {
-        "type": attestation.type,
-        "summary": attestation.summary,
-        "identity": attestation.fingerprint.hex(),
-        "data": base64.b64encode(attestation.data).decode("ascii"),
-    }
+    by = f"-{signer.hex()[:16]}" if signer else ""
+    path = where / f"{attestation.type}-{attestation.fingerprint.hex()[:16]}{by}{_SUFFIX}"
     temporary = where / f".{secrets.token_hex(8)}.tmp"
     try:
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            json.dump(content, file, indent=1)
+            file.write(attestation.to_json())
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
@@ -144,15 +169,4 @@ def read(where: Path, fingerprint: bytes) -> list[OwnAttestation]:
 
 def _parse(path: Path) -> OwnAttestation:
     with path.open("rb") as file:
-        raw = file.read(_MAX_FILE + 1)
-    if len(raw) > _MAX_FILE:
-        raise ValueError("it is too long")
-    content = json.loads(raw)
-    names = ("type", "summary", "identity", "data")
-    if not isinstance(content, dict):
-        raise ValueError("it holds no attestation")
-    texts = [content.get(name) for name in names]
-    kind, summary, identity, data = (each if isinstance(each, str) else "" for each in texts)
-    return OwnAttestation(
-        kind, summary, bytes.fromhex(identity), base64.b64decode(data, validate=True)
-    )
+        return OwnAttestation.from_json(file.read(MAX_FILE + 1))

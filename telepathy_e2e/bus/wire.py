@@ -14,7 +14,8 @@ import os
 import socket
 import traceback
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
 from typing import Any, Final, Protocol, cast
 
 from dbus_fast import Message, MessageFlag, MessageType, NameFlag, RequestNameReply, Variant
@@ -88,6 +89,9 @@ CALL_TIMEOUT: Final = 25.0
 # A method's result: the signature and the body of the reply.
 Result = tuple[str, list[Any]]
 
+# Takes a signal: the unique name of who sent it, its name, its arguments without variants.
+Heard = Callable[[str, str, list[Any]], None]
+
 
 class BusGone(E2EError):
     """The bus cannot be reached, or is not there any more."""
@@ -123,6 +127,7 @@ class Bus:
         self._bus = bus
         self._answerer: Answerer | None = None
         self._calls: deque[Message] = deque()
+        self._heard: list[Heard] = []
         self._draining = False
         self._tasks = TaskOwner("bus")
         self._last: asyncio.Future[Any] | None = None
@@ -228,6 +233,36 @@ class Bus:
             raise RemoteError(reply.error_name or FAILED, text)
         return list(reply.body)
 
+    async def owner(self, name: str) -> str:
+        """The unique name of who owns a name.
+
+        Raises:
+            RemoteError: nobody does.
+        """
+        path = "/org/freedesktop/DBus"
+        return str((await self.call(DBUS, path, DBUS, "GetNameOwner", "s", [name]))[0])
+
+    @asynccontextmanager
+    async def listening(self, rule: str, heard: Heard) -> AsyncIterator[None]:
+        """Be told all signals that come while the block runs, those that match ``rule`` at least.
+
+        Anybody can send a signal: ``heard`` has to look at who did.
+
+        Raises:
+            RemoteError: the bus does not take the rule, or is gone.
+        """
+        path = "/org/freedesktop/DBus"
+        self._heard.append(heard)
+        try:
+            await self.call(DBUS, path, DBUS, "AddMatch", "s", [rule])
+            try:
+                yield
+            finally:
+                with suppress(RemoteError):
+                    await self.call(DBUS, path, DBUS, "RemoveMatch", "s", [rule])
+        finally:
+            self._heard.remove(heard)
+
     def release_name(self, name: str) -> None:
         """Give a name back, after everything that was sent before."""
         self._send(
@@ -302,6 +337,10 @@ class Bus:
         message.unix_fds = list(message.unix_fds)
         if message.message_type is not MessageType.METHOD_CALL:
             _close_descriptors(message)
+            if message.message_type is MessageType.SIGNAL and self._heard:
+                body = [plain(value) for value in message.body]
+                for heard in list(self._heard):
+                    heard(message.sender or "", message.member or "", body)
             return False
         self._calls.append(message)
         if not self._draining:

@@ -90,11 +90,13 @@ class Bus:
         signature: str = "",
         *body: object,
         descriptors: Sequence[int] = (),
+        patience: float = CALL_TIMEOUT,
     ) -> list[Any]:
         """Call a method; the reply's arguments as plain values.
 
         Args:
             descriptors: that an argument of type ``h`` in ``body`` is the index of.
+            patience: seconds; longer where a person is asked before the answer.
         Raises:
             BusError: the call was answered with an error.
             NotConnected: the bus or the daemon did not answer.
@@ -109,11 +111,11 @@ class Bus:
             unix_fds=list(descriptors),
         )
         try:
-            async with asyncio.timeout(CALL_TIMEOUT):
+            async with asyncio.timeout(patience):
                 reply = await self._bus.call(message)
         except TimeoutError:
             raise NotConnected(
-                f"The daemon did not answer {member} within {CALL_TIMEOUT:.0f} seconds."
+                f"The daemon did not answer {member} within {patience:.0f} seconds."
             ) from None
         except (EOFError, OSError) as error:
             raise NotConnected("The D-Bus session bus went away.") from error

@@ -7,20 +7,24 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
 from telepathy_e2e.cli import names
-from telepathy_e2e.cli.bus import Bus
+from telepathy_e2e.cli.bus import CALL_TIMEOUT, Bus
 from telepathy_e2e.cli.exits import OK, UsageError
-from telepathy_e2e.cli.output import Output
+from telepathy_e2e.cli.output import HumanOutput, Output
 from telepathy_e2e.cli.secret import first_line
 from telepathy_e2e.cli.words import fingerprint_lines, printable
 
 # What a pipe takes without a reader, and far more than a passphrase has.
 MAX_PASSPHRASE: Final = 1024
+
+# The key agent gives people two minutes, and has to start.
+SIGNING_SECONDS: Final = 150.0
 
 
 async def run(arguments: argparse.Namespace, output: Output) -> int:
@@ -48,8 +52,9 @@ async def run(arguments: argparse.Namespace, output: Output) -> int:
             case "attest":
                 from telepathy_e2e.cli import attest
 
-                (known,) = await agent.call("GetFingerprints", "s", arguments.account)
-                await attest.run(arguments, known["sha-256"], output)
+                await attest.run(arguments, await _fingerprint(agent, arguments.account), output)
+            case "vouch":
+                await _vouch(agent, arguments, output)
             case _:
                 await _forget(agent, arguments, output)
         return OK
@@ -61,13 +66,21 @@ class _Agent:
     def __init__(self, bus: Bus) -> None:
         self._bus = bus
 
-    async def call(self, member: str, signature: str = "", *arguments: object) -> list[Any]:
-        """A method; what is ``bytes`` goes through a pipe, an ``int`` is a descriptor."""
+    async def call(
+        self, member: str, signature: str = "", *arguments: object, patience: float = CALL_TIMEOUT
+    ) -> list[Any]:
+        """A method; what is ``bytes`` goes through a pipe, an ``int`` is a descriptor.
+
+        Args:
+            patience: seconds.
+        """
         body: list[object] = []
         passed: list[int] = []
         with ExitStack() as pipes:
             for each in arguments:
-                if isinstance(each, bytes):
+                if isinstance(each, bytearray):
+                    each = bytes(each)  # public, an argument as it is
+                elif isinstance(each, bytes):
                     each = pipes.enter_context(_pipe(each))
                 if isinstance(each, int):
                     passed.append(each)
@@ -81,6 +94,7 @@ class _Agent:
                 signature,
                 *body,
                 descriptors=passed,
+                patience=patience,
             )
 
     async def properties(self) -> dict[str, Any]:
@@ -156,6 +170,53 @@ async def _seal(agent: _Agent, arguments: argparse.Namespace, output: Output) ->
     await agent.call("SetPassphrase", "shh", arguments.account, current, new)
     said = "has no passphrase any more" if arguments.remove else "has this passphrase now"
     output.say("sealed", f"The key of {printable(arguments.account)} {said}.")
+
+
+async def _vouch(agent: _Agent, arguments: argparse.Namespace, output: Output) -> None:
+    from telepathy_e2e.cli import attest
+
+    account = arguments.account
+    if arguments.file == "-":
+        if arguments.json:
+            raise UsageError("--json and no FILE both want the standard output: name a file.")
+        output = HumanOutput(sys.stderr, sys.stderr, sys.stdin)
+    own = await _fingerprint(agent, account)
+    vouching = attest.vouching(arguments, own)
+    output.show(f"The key of this device, which vouches:\n{_indented(own)}")
+    output.show(f"The key that it vouches for:\n{_indented(vouching.shown)}")
+    question = (
+        f"Is that the key of another device of {printable(account)}, and does that device show the"
+        " same?"
+    )
+    if not arguments.yes and await output.ask(question, {"y": "", "n": ""}, "n") != "y":
+        raise UsageError("Nothing was signed.")
+    signed: list[object] = [account, attest.IDENTITY, bytearray(vouching.statement)]
+    if (
+        arguments.passphrase_file is not None
+        or arguments.sealed
+        or account in (await agent.properties())["Locked"]
+    ):
+        passphrase = await _passphrase(arguments.passphrase_file, output)
+        (signature,) = await agent.call(
+            "SignAttestationWithPassphrase", "ssayh", *signed, passphrase
+        )
+    else:
+        output.show("The key agent asks as well, by a notification on this desktop.")
+        (signature,) = await agent.call(
+            "SignAttestation", "ssay", *signed, patience=SIGNING_SECONDS
+        )
+    (certificate,) = await agent.call("GetIdentity", "s", account)
+    attest.write(arguments, vouching, bytes(certificate), bytes(signature), output)
+
+
+async def _fingerprint(agent: _Agent, account: str) -> str:
+    """Of the account's identity, hex with colons; none is made."""
+    (known,) = await agent.call("GetFingerprints", "s", account)
+    return str(known["sha-256"])
+
+
+def _indented(fingerprint: str) -> str:
+    return "\n".join(f"  {line}" for line in fingerprint_lines(fingerprint))
 
 
 async def _forget(agent: _Agent, arguments: argparse.Namespace, output: Output) -> None:

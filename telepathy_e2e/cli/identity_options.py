@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import argparse
+from typing import Final
+
+ATTESTERS: Final = "openpgp, x509, identity"
 
 
 def add_parser(parser: argparse.ArgumentParser) -> None:
@@ -39,7 +42,17 @@ def add_parser(parser: argparse.ArgumentParser) -> None:
     passphrase.add_argument("--remove", action="store_true", help="no passphrase any more")
     forget = action("forget", "delete an identity for good")
     forget.add_argument("--yes", action="store_true", help="do not ask")
-    attest = action("attest", "let somebody vouch for a key: openpgp, x509", account=False)
+    vouch = action("vouch", "say that another device's key is yours too", secret=first)
+    vouch.add_argument("device", metavar="KEY", help="its fingerprint, or URI, as it shows it")
+    vouch.add_argument(
+        "file", metavar="FILE", nargs="?", default="-", help="new; else standard output"
+    )
+    vouch.add_argument(
+        "--sealed", action="store_true", help="agree by the passphrase, not by a notification"
+    )
+    vouch.add_argument("--summary", metavar="TEXT", help="the line that contacts are shown")
+    vouch.add_argument("--yes", action="store_true", help="do not ask; the key agent still does")
+    attest = action("attest", "let somebody vouch for a key: " + ATTESTERS, account=False)
     kinds = attest.add_subparsers(dest="type", required=True, metavar="TYPE")
     openpgp = kinds.add_parser("openpgp", help="your OpenPGP key, by gpg")
     openpgp.add_argument("account", metavar="ACCOUNT", help="the JID")
@@ -49,6 +62,9 @@ def add_parser(parser: argparse.ArgumentParser) -> None:
     x509 = kinds.add_parser("x509", help="a certificate that your company made for this key")
     x509.add_argument("account", metavar="ACCOUNT", help="the JID")
     x509.add_argument("file", metavar="FILE", help="it and those between it and the root, in PEM")
-    for each in (openpgp, x509):
+    identity = kinds.add_parser("identity", help="another device of yours, by 'vouch' there")
+    identity.add_argument("account", metavar="ACCOUNT", help="the JID")
+    identity.add_argument("file", metavar="FILE", help="what 'vouch' wrote; -: standard input")
+    for each in (openpgp, x509, identity):
         each.add_argument("--json", action="store_true", help=argparse.SUPPRESS)
         each.add_argument("--summary", metavar="TEXT", help="the line that contacts are shown")

@@ -14,6 +14,7 @@ METHODS: Final = {
     "pin": "an earlier verification of the same key",
     "x509": "a certificate authority that you chose",
     "openpgp": "an OpenPGP key",
+    "cross-signature": "another device that was verified",
 }
 
 # Why a verification came to no result.

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Collection, Coroutine, Mapping
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any, Final
 
 from telepathy_e2e.cli import names
@@ -22,6 +23,7 @@ from telepathy_e2e.handler.pins import (
     Question,
     is_fingerprint,
 )
+from telepathy_e2e.handler.vouched import vouchers
 from telepathy_e2e.handler.wire import HandlerBus
 
 log = logging.getLogger(__name__)
@@ -32,16 +34,27 @@ PERMISSION_DENIED: Final = names.TP + "Error.PermissionDenied"
 Start = Callable[[str, Coroutine[Any, Any, None]], object]
 
 
-def read_question(properties: Mapping[str, Any]) -> Question:
-    """What NewChannels says of a PeerVerification1 channel, as the question that it is."""
+def read_question(properties: Mapping[str, Any], wall: datetime) -> Question:
+    """What NewChannels says of a PeerVerification1 channel, as the question that it is.
+
+    Args:
+        wall: now, aware; certificates are judged by it.
+    """
     reason = str(properties.get(f"{PV}.Reason", ""))
     fingerprints = properties.get(f"{PV}.PeerFingerprints") or {}
     fingerprint = str(fingerprints.get("sha-256", ""))
+    contact = str(properties.get(names.CHANNEL + ".TargetID", ""))
+    known = is_fingerprint(fingerprint)
+    vouched_by: Collection[str] = ()
+    if known:
+        attestations = properties.get(f"{PV}.Attestations") or ()
+        vouched_by = vouchers(attestations, contact=contact, fingerprint=fingerprint, wall=wall)
     return Question(
         account=str(properties.get(names.CHANNEL + ".InitiatorID", "")),
-        contact=str(properties.get(names.CHANNEL + ".TargetID", "")),
+        contact=contact,
         reason=reason,
-        fingerprint=fingerprint if is_fingerprint(fingerprint) else None,
+        fingerprint=fingerprint if known else None,
+        vouched_by=vouched_by,
     )
 
 
@@ -75,7 +88,7 @@ class Asked:
         self.payload = str(properties.get(f"{PV}.PayloadChannel", ""))
         self._certificate = str(properties.get(f"{PV}.PeerCertificate", "/"))
         self._methods = list(properties.get(f"{PV}.Methods") or ())
-        self.question = read_question(properties)
+        self.question = read_question(properties, datetime.now(UTC))
         self._alarm: Alarm | None = None
         self._comparing = False
         self._over = False

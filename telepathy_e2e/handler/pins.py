@@ -15,7 +15,8 @@ from enum import StrEnum
 from typing import Final
 
 # What verified a key. ``pin`` is not here: it is this memory itself.
-VERIFYING: Final = ("fingerprint", "sas", "password", "x509", "openpgp", "cross-signature")
+CROSS_SIGNATURE: Final = "cross-signature"
+VERIFYING: Final = ("fingerprint", "sas", "password", "x509", "openpgp", CROSS_SIGNATURE)
 LEAP_OF_FAITH: Final = "leap-of-faith"
 """Let through, never verified."""
 REJECTED: Final = "rejected"
@@ -62,6 +63,15 @@ class Pin:
     @property
     def rejected(self) -> bool:
         return REJECTED in self.methods
+
+    @property
+    def vouches(self) -> bool:
+        """Whether its word counts for another key of the same contact.
+
+        A key that was only vouched for itself vouches for none: whoever has stolen one device
+        must not be able to let a chain of others in, which stand when the first is found out.
+        """
+        return self.verified and any(m in VERIFYING and m != CROSS_SIGNATURE for m in self.methods)
 
 
 class Standing(StrEnum):
@@ -164,20 +174,22 @@ class Answer:
 
 def standing(question: Question, pins: Sequence[Pin]) -> Standing:
     """What ``pins`` say of the key in question."""
-    verified = {pin.fingerprint for pin in pins if pin.verified}
-    for pin in pins:
-        # A contact without an identity never has one that is on record.
-        if pin.fingerprint == question.fingerprint and pin.fingerprint != NO_IDENTITY:
-            if pin.rejected:
-                return Standing.REJECTED
-            if pin.verified:
-                return Standing.VERIFIED
-            if verified & set(question.vouched_by):
-                return Standing.VOUCHED
-            return Standing.LEAP
-    if question.fingerprint != NO_IDENTITY and verified & set(question.vouched_by):
+    trusted = {pin.fingerprint for pin in pins if pin.vouches}
+    vouched = not trusted.isdisjoint(question.vouched_by)
+    if question.fingerprint == NO_IDENTITY:
+        # It changes with each session: nobody vouches for it, and it never is one on record.
+        return Standing.UNKNOWN
+    pin = next((pin for pin in pins if pin.fingerprint == question.fingerprint), None)
+    if pin is not None:
+        if pin.rejected:
+            return Standing.REJECTED
+        if pin.vouches:
+            return Standing.VERIFIED
+    if vouched:
         return Standing.VOUCHED
-    return Standing.UNKNOWN
+    # What was taken on the word of a key stands and falls with it: if that was rejected or
+    # forgotten since, people decide anew.
+    return Standing.UNKNOWN if pin is None or pin.verified else Standing.LEAP
 
 
 _IN_CLEAR: Final[Mapping[InClear, Action]] = {
@@ -216,7 +228,7 @@ def decide(question: Question, pins: Sequence[Pin] | None, settings: Settings) -
     if known is Standing.VERIFIED:
         return Answer(Action.ACCEPT, "pin")
     if known is Standing.VOUCHED:
-        return Answer(Action.ACCEPT, "cross-signature")
+        return Answer(Action.ACCEPT, CROSS_SIGNATURE)
     if question.reason != "continuity":
         # Verification is demanded: going on unverified is for people to say.
         return Answer(Action.ASK)

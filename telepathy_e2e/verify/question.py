@@ -21,11 +21,19 @@ from telepathy_e2e.verify.messages import MAX_METHOD, is_method
 CEREMONIES: Final = frozenset({"sas", "password"})
 
 # What answers without a person: not where people are to be asked each time.
-IMPERSONAL: Final = frozenset({"pin", "x509", "openpgp"})
+IMPERSONAL: Final = frozenset({"pin", "x509", "openpgp", "cross-signature"})
 
 # From the design's table of methods, by an attacker's odds: first what people have compared
 # themselves, then the word of others, then memory.
-STRENGTH: Final = ("fingerprint", "sas", "password", "x509", "openpgp", "pin")
+STRENGTH: Final = (
+    "fingerprint",
+    "sas",
+    "password",
+    "x509",
+    "openpgp",
+    "cross-signature",
+    "pin",
+)
 
 
 def strongest(methods: Sequence[str]) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import date
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ ALICE, BOB = "alice@example.org", "bob@example.org"
 KEY, OLD = (":".join([byte] * 32) for byte in ("AA", "BB"))
 PATH = "/connection/question"
 DAY = date(2026, 1, 1)
+NOW = datetime(2026, 1, 2, tzinfo=UTC)
 
 
 def properties(**more: Any) -> dict[str, Any]:
@@ -96,10 +97,10 @@ def scene(tmp_path: Path) -> Scene:
 
 
 def test_the_question_is_what_the_channel_says() -> None:
-    assert read_question(properties()) == Question(ALICE, BOB, "continuity", KEY)
+    assert read_question(properties(), NOW) == Question(ALICE, BOB, "continuity", KEY)
     for strange in ({}, None, {"sha-256": "AA"}, {"sha-1": KEY}, {"sha-256": KEY.lower()}):
-        assert read_question(properties(PeerFingerprints=strange)).fingerprint is None
-    assert read_question({}) == Question("", "", "", None)
+        assert read_question(properties(PeerFingerprints=strange), NOW).fingerprint is None
+    assert read_question({}, NOW) == Question("", "", "", None)
 
 
 # -- answers from memory -------------------------------------------------------------------------
