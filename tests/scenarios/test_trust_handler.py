@@ -228,6 +228,31 @@ async def test_a_handler_that_dies_opens_no_gate_and_its_successor_finds_the_que
     await again.stop()
 
 
+async def test_a_daemon_that_dies_with_a_question_open_is_answered_when_it_is_back(
+    pair: Pair,
+) -> None:
+    trust = await Trust.start(pair.alice, settings='unknown-key = "ask"')
+    held = await Held.start(pair)
+    await pair.alice.new_channel(VERIFICATION)
+    pair.alice.kill_daemon()
+    await pair.alice.signal(lambda s: s.member == "NameOwnerChanged" and not s.body[2])
+    assert await held.got == b""
+    # Nobody answered, and nothing is on record.
+    assert trust.pins() == []
+    trust.settings('unknown-key = "trust"')
+    pair.alice.signals.clear()
+    pair.bob.signals.clear()
+    await pair.alice.start_daemon({})
+    account = parameters(pair.server, pair.server.jid("alice"))
+    await pair.alice.connect(account, handles=(FILE_TRANSFER,))
+    await pair.sees(pair.alice, pair.server.jid("bob"))
+    assert await pair.send(DATA) == DATA
+    path, _ = await pair.alice.new_channel(VERIFICATION)
+    assert await finished(pair.alice, path) == ("unverified", "")
+    await trust.pinned(LEAP_OF_FAITH)
+    await trust.stop()
+
+
 async def test_of_two_that_answer_at_once_one_counts(pair: Pair, trust: Trust) -> None:
     await verify(pair, trust)
     await pair.alice.announce((FILE_TRANSFER, VERIFICATION), "other")

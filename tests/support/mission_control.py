@@ -35,9 +35,10 @@ def available() -> bool:
 class Desktop:
     """A bus with Mission Control, one account in it, and a client that sees all."""
 
-    def __init__(self, bus: PrivateBus, client: RawClient) -> None:
+    def __init__(self, bus: PrivateBus, client: RawClient, home: Path) -> None:
         self.bus = bus
         self.client = client
+        self.home = home
         self.account = ""
         self.connection = ""
 
@@ -112,7 +113,7 @@ async def mission_control() -> AsyncIterator[Desktop]:
         )
     try:
         async with client_of(bus) as client:
-            yield Desktop(bus, client)
+            yield Desktop(bus, client, home)
     finally:
         bus.stop()
         shutil.rmtree(home, ignore_errors=True)

@@ -29,13 +29,12 @@ class Trust:
         Args:
             settings: the user's file of settings.
         """
-        config = side.directory / "config" / "telepathy-e2e"
-        config.mkdir(parents=True, exist_ok=True)
-        (config / "trust.toml").write_text(settings)
+        _settings(side).parent.mkdir(parents=True, exist_ok=True)
+        _settings(side).write_text(settings)
         with (side.directory / "trust.log").open("wb") as output:
             process = subprocess.Popen(
                 [sys.executable, "-m", "telepathy_e2e.handler"],
-                env={**side._environment(), "XDG_CONFIG_HOME": str(config.parent)},
+                env={**side._environment(), "XDG_CONFIG_HOME": str(side.directory / "config")},
                 stdout=output,
                 stderr=output,
                 cwd=Path(__file__).parents[2],
@@ -56,6 +55,10 @@ class Trust:
     @property
     def log(self) -> str:
         return (self.side.directory / "trust.log").read_text(errors="replace")
+
+    def settings(self, text: str) -> None:
+        """The user changes his mind."""
+        _settings(self.side).write_text(text)
 
     def kill(self) -> None:
         self.process.kill()
@@ -87,3 +90,7 @@ class Trust:
                     return pin
             await asyncio.sleep(0.02)
         raise AssertionError(f"{self.pins()}\n{self.log}")
+
+
+def _settings(side: Side) -> Path:
+    return side.directory / "config" / "telepathy-e2e" / "trust.toml"
