@@ -19,8 +19,6 @@ from .rtp import Description, Feedback, HeaderExtension, PayloadType, Source, So
 TELEPHONE_EVENT: Final = "telephone-event"
 RTX: Final = "rtx"
 
-# RFC 4733 section 3.2: the sixteen keys of a telephone.
-_KEYS: Final = (("", "0-15"),)
 
 _VIDEO_FEEDBACK: Final = (
     Feedback("nack"),
@@ -36,8 +34,8 @@ OFFER_AUDIO: Final = (
     PayloadType(9, "G722", 8000),
     PayloadType(0, "PCMU", 8000),
     PayloadType(8, "PCMA", 8000),
-    PayloadType(110, TELEPHONE_EVENT, 48000, parameters=_KEYS),
-    PayloadType(126, TELEPHONE_EVENT, 8000, parameters=_KEYS),
+    PayloadType(110, TELEPHONE_EVENT, 48000),
+    PayloadType(126, TELEPHONE_EVENT, 8000),
 )
 OFFER_VIDEO: Final = (
     PayloadType(96, "VP8", 90000, feedback=_VIDEO_FEEDBACK),
@@ -215,7 +213,10 @@ def _common(
         # RFC 4733 section 2.1: events share the clock of the sound that they interrupt.
         if name == TELEPHONE_EVENT and each.clockrate in rates & events:
             found[each.id] = replace(
-                each, parameters=_KEYS if answering else each.parameters, feedback=()
+                # Without ``events`` these are the sixteen keys (RFC 4733 section 7.1.1).
+                each,
+                parameters=() if answering else each.parameters,
+                feedback=(),
             )
         elif name == RTX and repeats and (apt := _apt(each)) in found:
             # Not of another retransmission, nor of events.

@@ -93,6 +93,108 @@ class Ignored:
     why: str
 
 
+ContentKey: TypeAlias = tuple[str, str]
+"""(creator, name): of a content; together unique in a session (XEP-0166 section 7.3)."""
+
+
+@dataclass(frozen=True)
+class CallInitiated:
+    """The peer calls; its user's answer is awaited from ours."""
+
+    contents: tuple[Content, ...]
+    payload: tuple[Element, ...] = ()
+    """What came beside them, such as ``<group/>``."""
+
+
+@dataclass(frozen=True)
+class CallAccepted:
+    """The peer took our call."""
+
+    contents: tuple[Content, ...]
+    """Those that it takes."""
+    payload: tuple[Element, ...] = ()
+
+
+@dataclass(frozen=True)
+class ContentAdded:
+    """To be answered with ``content_accept`` or ``content_reject``."""
+
+    content: Content
+    payload: tuple[Element, ...] = ()
+
+
+@dataclass(frozen=True)
+class ContentAccepted:
+    """The peer takes a content that we added."""
+
+    content: Content
+    payload: tuple[Element, ...] = ()
+
+
+@dataclass(frozen=True)
+class ContentRejected:
+    """The peer does not take a content that we offered; it is no more."""
+
+    key: ContentKey
+    reason: Reason
+
+
+@dataclass(frozen=True)
+class ContentRemoved:
+    """The peer took a content away; it is no more."""
+
+    key: ContentKey
+    reason: Reason
+
+
+@dataclass(frozen=True)
+class ContentModified:
+    """Who sends in a content has changed."""
+
+    key: ContentKey
+    senders: str
+    """``both``, ``initiator``, ``none`` or ``responder``."""
+
+
+@dataclass(frozen=True)
+class DescriptionInfo:
+    """News of an application, such as other parameters of an encoding."""
+
+    key: ContentKey
+    description: Element
+
+
+@dataclass(frozen=True)
+class CallTransportInfo:
+    """As ``TransportInfo``, for one content of a call."""
+
+    key: ContentKey
+    transport: Element
+
+
+@dataclass(frozen=True)
+class CallTransportReplaceOffered:
+    """As ``TransportReplaceOffered``; ICE is restarted so, too."""
+
+    key: ContentKey
+    transport: Element
+
+
+@dataclass(frozen=True)
+class CallTransportReplaced:
+    """As ``TransportReplaced``."""
+
+    key: ContentKey
+    transport: Element
+
+
+@dataclass(frozen=True)
+class CallTransportReplaceRejected:
+    """As ``TransportReplaceRejected``."""
+
+    key: ContentKey
+
+
 Event: TypeAlias = (
     Initiated
     | Accepted
@@ -105,6 +207,18 @@ Event: TypeAlias = (
     | SecurityInfo
     | Send
     | Ignored
+    | CallInitiated
+    | CallAccepted
+    | ContentAdded
+    | ContentAccepted
+    | ContentRejected
+    | ContentRemoved
+    | ContentModified
+    | DescriptionInfo
+    | CallTransportInfo
+    | CallTransportReplaceOffered
+    | CallTransportReplaced
+    | CallTransportReplaceRejected
 )
 
 

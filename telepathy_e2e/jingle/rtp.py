@@ -13,6 +13,8 @@ from xml.etree.ElementTree import Element, SubElement
 
 from telepathy_e2e.errors import PeerError
 
+from .grouping import build_group as build_group
+from .grouping import parse_group as parse_group
 from .reading import decimal, identifier, local_name, namespace, xml_text
 
 RTP_NS: Final = "urn:xmpp:jingle:apps:rtp:1"

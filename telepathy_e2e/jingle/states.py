@@ -37,6 +37,22 @@ class TransportState(StrEnum):
     """The initiator's answer is awaited."""
 
 
+class ContentState(StrEnum):
+    """Of one content of a call; the creator is whoever offered it."""
+
+    PENDING = "pending"
+    """Offered with the session or by content-add; nothing flows."""
+    AGREED = "agreed"
+    GONE = "gone"
+
+
+class Side(StrEnum):
+    """Of a content, seen from who made it."""
+
+    CREATOR = "creator"
+    OTHER = "other"
+
+
 _I, _R = Role.INITIATOR, Role.RESPONDER
 
 # May be sent by either side at any time between initiate and terminate, and change no state.
@@ -73,6 +89,28 @@ MOVES: Final[Mapping[tuple[State, Role, Action], State]] = {
     },
 }
 
+# A call's contents come and go; that the last one's going ends the session is not in a table.
+CALL_MOVES: Final[Mapping[tuple[State, Role, Action], State]] = {
+    (State.NEW, _I, Action.SESSION_INITIATE): State.PENDING,
+    (State.PENDING, _R, Action.SESSION_ACCEPT): State.ACTIVE,
+    **{
+        (state, sender, Action.SESSION_TERMINATE): State.ENDED
+        for state in (State.PENDING, State.ACTIVE)
+        for sender in Role
+    },
+    **{
+        (state, sender, action): state
+        for state in (State.PENDING, State.ACTIVE)
+        for sender in Role
+        for action in (
+            *INFORMATIONAL,
+            Action.CONTENT_ACCEPT,
+            Action.CONTENT_REJECT,
+            Action.CONTENT_REMOVE,
+        )
+    },
+}
+
 _AGREED = TransportState.AGREED
 _BY_I, _BY_R = TransportState.INITIATOR_OFFERED, TransportState.RESPONDER_OFFERED
 
@@ -92,4 +130,29 @@ TRANSPORT_MOVES: Final[Mapping[tuple[TransportState, Role, Action], TransportSta
 # refused an initiate has no session; whoever refused an accept is still in one.
 REFUSALS: Final[Mapping[tuple[State, Action], State]] = {
     (State.PENDING, Action.SESSION_INITIATE): State.ENDED,
+}
+
+# Contents of a call. Those of the offer are agreed on by session-accept instead of content-accept.
+CONTENT_MOVES: Final[Mapping[tuple[ContentState, Side, Action], ContentState]] = {
+    (ContentState.PENDING, Side.OTHER, Action.SESSION_ACCEPT): ContentState.AGREED,
+    (ContentState.PENDING, Side.OTHER, Action.CONTENT_ACCEPT): ContentState.AGREED,
+    (ContentState.PENDING, Side.OTHER, Action.CONTENT_REJECT): ContentState.GONE,
+    **{
+        (state, side, Action.CONTENT_REMOVE): ContentState.GONE
+        for state in (ContentState.PENDING, ContentState.AGREED)
+        for side in Side
+    },
+    **{
+        (state, side, action): state
+        for state in (ContentState.PENDING, ContentState.AGREED)
+        for side in Side
+        for action in (
+            Action.CONTENT_MODIFY,
+            Action.DESCRIPTION_INFO,
+            Action.TRANSPORT_INFO,
+            Action.TRANSPORT_REPLACE,
+            Action.TRANSPORT_ACCEPT,
+            Action.TRANSPORT_REJECT,
+        )
+    },
 }

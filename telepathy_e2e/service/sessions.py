@@ -9,7 +9,10 @@ from collections.abc import Callable, Coroutine
 from typing import Any, Protocol
 
 from telepathy_e2e.errors import Disconnected, NotAvailable, PeerError, TelepathyError
-from telepathy_e2e.jingle.registry import Sessions
+from telepathy_e2e.jingle.base import BaseSession
+from telepathy_e2e.jingle.call_session import CallSession
+from telepathy_e2e.jingle.events import CallInitiated
+from telepathy_e2e.jingle.registry import Registry, new_call_or_session, new_session
 from telepathy_e2e.jingle.session import (
     Event,
     Ignored,
@@ -40,7 +43,7 @@ MAX_LAST = 256
 
 
 class Application(Protocol):
-    """What stands behind a session: a file transfer, later a tube or a call."""
+    """What stands behind a session: a file transfer, a call."""
 
     def session_event(self, event: Event) -> None:
         """Something came from the peer.
@@ -59,9 +62,10 @@ class Application(Protocol):
 class Link:
     """One session and the way to its peer."""
 
-    def __init__(self, hub: SessionHub, session: Session) -> None:
+    def __init__(self, hub: SessionHub, session: BaseSession) -> None:
         self._hub = hub
-        self.session = session
+        self.base = session
+        self.own = session.own
         self.peer = session.peer
         self.sid = session.sid
         self.role = session.role
@@ -70,6 +74,20 @@ class Link:
         self._unacknowledged = 0
         # Whether the peer's full JID has been seen online: only then can it go offline.
         self.seen_online = False
+
+    @property
+    def session(self) -> Session:
+        """The session, where it has one content. Raises: TypeError: it is a call."""
+        if not isinstance(self.base, Session):
+            raise TypeError("a call is not a session of one content")
+        return self.base
+
+    @property
+    def call(self) -> CallSession:
+        """The session, where it is a call. Raises: TypeError: it is none."""
+        if not isinstance(self.base, CallSession):
+            raise TypeError("a session of one content is not a call")
+        return self.base
 
     async def send(self, jingle: Jingle) -> None:
         """Send one of our stanzas and wait for the peer's acknowledgement.
@@ -81,8 +99,9 @@ class Link:
         try:
             await self._hub.client.send_iq(self.peer, build(jingle))
         except (StanzaError, IqTimeout):
-            self.session.refused(jingle.action)
+            self.base.not_taken(jingle)
             raise
+        self.base.acknowledged(jingle)
 
     def post(
         self, jingle: Jingle, refused: Callable[[StanzaError | IqTimeout], None] | None = None
@@ -128,7 +147,7 @@ class Link:
             return
         self.end()
         try:
-            jingle = self.session.terminate(condition, text)
+            jingle = self.base.terminate(condition, text)
         except NotAvailable:
             return  # the peer knows of no session: it refused the offer, or ended it itself
         self._hub.start_last(f"session-terminate {self.sid}", self._last(jingle))
@@ -186,7 +205,9 @@ class SessionHub:
         self._own = own
         self._in_roster = in_roster
         self._offered = offered
-        self._sessions = Sessions()
+        # With ``take_calls`` offers of media become calls; without it they are refused as sessions.
+        self._call_offered: Callable[[Link, CallInitiated], None] | None = None
+        self._sessions: Registry[BaseSession] = Registry(self._new)
         self._links: dict[tuple[str, str], Link] = {}
         self._last: dict[asyncio.Task[None], None] = {}  # oldest first
         client.on_iq(JINGLE, self._received)
@@ -197,12 +218,32 @@ class SessionHub:
         self._sessions.add(session)
         return self._link(session)
 
+    def take_calls(self, offered: Callable[[Link, CallInitiated], None]) -> None:
+        """From now on offers of media are calls.
+
+        Args:
+            offered: called with each that a peer made; must set the link's application or
+                terminate it. May raise PeerError to refuse it.
+        """
+        self._call_offered = offered
+
+    def open_call(self, peer: str, sid: str | None = None) -> Link:
+        """A new call of ours with ``peer`` (full JID).
+
+        Args:
+            sid: as announced by a message (XEP-0353); fresh and unguessable without.
+        Raises: ValueError: the peer and sid are in use.
+        """
+        session = CallSession(Role.INITIATOR, self._own(), peer, sid or secrets.token_hex(16))
+        self._sessions.add(session)
+        return self._link(session)
+
     def links(self) -> list[Link]:
         return list(self._links.values())
 
     def forget(self, link: Link) -> None:
         self._links.pop((link.peer, link.sid), None)
-        self._sessions.remove(link.session)
+        self._sessions.remove(link.base)
 
     def peer_gone(self, peer: str) -> list[Link]:
         """The sessions with a full JID that went offline."""
@@ -221,10 +262,20 @@ class SessionHub:
     async def close(self) -> None:
         await self.tasks.close()
 
-    def _link(self, session: Session) -> Link:
+    def _new(self, own: str, peer: str, jingle: Jingle) -> BaseSession:
+        make = new_session if self._call_offered is None else new_call_or_session
+        return make(own, peer, jingle)
+
+    def _link(self, session: BaseSession) -> Link:
         link = Link(self, session)
         self._links[(session.peer, session.sid)] = link
         return link
+
+    def _begin(self, link: Link, event: Initiated | CallInitiated) -> None:
+        if isinstance(event, Initiated):
+            self._offered(link, event.content)
+        elif self._call_offered is not None:
+            self._call_offered(link, event)
 
     def _received(self, request: IqRequest) -> None:
         if request.type != "set":
@@ -243,9 +294,9 @@ class SessionHub:
         # (XEP-0166 section 6); an application may still refuse, as with a sealed message that
         # does not open.
         for event in events:
-            if isinstance(event, Initiated):
+            if isinstance(event, Initiated | CallInitiated):
                 try:
-                    self._offered(link, event.content)
+                    self._begin(link, event)
                 except PeerError:
                     link.end()
                     raise
