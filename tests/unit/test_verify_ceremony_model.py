@@ -113,6 +113,7 @@ def act(world: World, who: int, events: list[Event]) -> None:
             run = user.side.machine._run
             assert run is not None
             assert run.id not in user.strings, "two strings in one ceremony"
+            assert kept_its_promise(user, run.id), "a string for a nonce that was not promised"
             user.strings[run.id] = event.text
             user.shown, user.reading = event.text, True
         if isinstance(event, CeremonyEnded):
@@ -124,6 +125,19 @@ def act(world: World, who: int, events: list[Event]) -> None:
             user.outcomes.append(event.outcome)
     won = user.outcomes.count(Outcome.VERIFIED)
     assert user.side.tries.failed == user.spent - won, "a try was lost or given away"
+
+
+def kept_its_promise(user: User, ceremony: str) -> bool:
+    """Whether who began this ceremony revealed what he had promised before he saw the other's
+    nonce: else he looks for one that gives the string he needs, and comparing proves nothing."""
+    told = [messages.parse(fromstring(raw)) for raw in user.heard]  # noqa: S314
+    heard = [e for e in told if isinstance(e, messages.Message) and e.id == ceremony]
+    promises = [e.content for e in heard if e.name == "sas-commit"]
+    if not promises:
+        return True  # this user began it
+    reveal = [e.content for e in heard if e.name == "sas-reveal"][-1]
+    side = user.side
+    return promises[0] == sas.commitment(side.binding, ceremony, side.role.other, reveal)
 
 
 def start(world: World, who: int) -> None:
@@ -311,19 +325,16 @@ def test_an_attacker_who_drops_replays_and_reflects_verifies_nobody(attacks: int
     assert BOTH_VERIFIED in seen.verdicts
 
 
-@pytest.mark.parametrize(("attacks", "late"), [(1, 1), (2, 0)])
-def test_an_attacker_who_makes_messages_of_his_own_verifies_nobody(attacks: int, late: int) -> None:
+def test_an_attacker_who_makes_messages_of_his_own_verifies_nobody() -> None:
     seen = Seen()
-    assert explore(attacks, starts=1, invariant=seen, forges=True, late=late) > 1_000
+    assert explore(1, starts=1, invariant=seen, forges=True) > 1_000
     assert BOTH_VERIFIED in seen.verdicts
-    if attacks == 2:
-        # He can show two strings, as a peer of each: the users who compare them see it.
-        assert seen.differing
 
 
 def test_a_relay_that_makes_messages_of_its_own_verifies_nobody() -> None:
     seen = Seen()
     explore(2, starts=1, invariant=seen, forges=True, late=0, bindings=b"12")
+    # He can show two strings, as a peer of each: the users who compare them see it.
     assert seen.differing
     assert not any(Outcome.VERIFIED in ends for both in seen.verdicts for ends in both)
 
