@@ -67,6 +67,8 @@ def usable(address: str, own: Sequence[str]) -> bool:
         ip = ipaddress.ip_address(address)
     except ValueError:
         return address.endswith(".local")
+    # Python takes ::ffff:127.0.0.1 for no loopback; the kernel does.
+    ip = getattr(ip, "ipv4_mapped", None) or ip
     if ip.is_loopback:
         return any(ipaddress.ip_address(each).is_loopback for each in own)
     return not (ip.is_multicast or ip.is_unspecified or ip.is_reserved)

@@ -181,8 +181,10 @@ class Road:
             if connection.full or connection.ended:
                 break
             if candidate.host.endswith(".local"):
-                # Somebody else's answer (RFC 6762); others do not wait for it.
-                self._tasks.start("mdns", connection.add_remote_candidate(candidate))
+                # The answer takes up to a second (RFC 6762); others do not wait for it. It is
+                # counted from its first step on.
+                self._tasks.start("mdns", _resolve(connection, candidate))
+                await asyncio.sleep(0)
                 continue
             await connection.add_remote_candidate(candidate)
         if complete:
@@ -296,6 +298,13 @@ class Road:
         if not self._closed:
             log.info("road %s failed (%s): %s", self.name, why, text)
             self._events(RoadFailed(self.name, why, text))
+
+
+async def _resolve(connection: TrickleConnection, candidate: AioCandidate) -> None:
+    try:
+        await connection.add_remote_candidate(candidate)
+    except (OSError, ValueError) as error:  # no multicast here; too late
+        log.info("a name was not resolved: %s", type(error).__name__)
 
 
 def check_fingerprints(certificate: bytes, fingerprints: Sequence[Fingerprint]) -> None:

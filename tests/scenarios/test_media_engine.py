@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import os
 import pathlib
 import socket
@@ -10,6 +11,7 @@ import statistics
 import threading
 from collections.abc import AsyncIterator
 
+import aioice.ice
 import pytest
 from aiortc import (
     RTCCertificate,
@@ -554,5 +556,52 @@ async def test_names_and_states_that_make_no_sense_are_refused() -> None:
         await engine.close()
         with pytest.raises(NotAvailable):
             engine.add_road("n")
+    finally:
+        await call.close()
+
+
+async def test_names_of_candidates_that_cannot_be_resolved_hold_up_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked = 0
+
+    async def no_multicast(subscriber: object) -> None:
+        nonlocal asked
+        asked += 1
+        raise OSError
+
+    monkeypatch.setattr(aioice.ice, "get_or_create_mdns_protocol", no_multicast)
+    call = Call()
+    try:
+        alice, bob = call.alice.engine, call.bob.engine
+        await asyncio.gather(alice.gather("m"), bob.gather("m"))
+        hers, his = alice.local_transport("m"), bob.local_transport("m", "active")
+        names = tuple(
+            dataclasses.replace(hers.candidates[0], ip=f"name{n}.local") for n in range(3)
+        )
+        bob.remote_transport(
+            "m",
+            dataclasses.replace(
+                hers, candidates=(*names, *hers.candidates), gathering_complete=True
+            ),
+        )
+        alice.remote_transport("m", his)
+        alice.start("m", "server", his.fingerprints)
+        bob.start("m", "client", hers.fingerprints)
+        await call.bob.until(Connected)
+        assert asked == 3
+    finally:
+        await call.close()
+
+
+async def test_when_both_have_no_more_candidates_failure_comes_at_once() -> None:
+    call = Call()
+    try:
+        alice, bob = call.alice.engine, call.bob.engine
+        await alice.gather("m")
+        his = dataclasses.replace(bob.local_transport("m", "active"), gathering_complete=True)
+        alice.remote_transport("m", his)
+        alice.start("m", "server", his.fingerprints)
+        assert (await asyncio.wait_for(call.alice.until(RoadFailed), 5)).why == "ice"
     finally:
         await call.close()

@@ -318,6 +318,8 @@ async def test_a_check_without_a_priority_or_from_too_many_places_is_dropped() -
         ("f00d.local", True),
         ("127.0.0.1", False),
         ("::1", False),
+        ("::ffff:127.0.0.1", False),
+        ("::ffff:224.0.0.1", False),
         ("0.0.0.0", False),  # noqa: S104
         ("224.0.0.251", False),
         ("ff02::1", False),
