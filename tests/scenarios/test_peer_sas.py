@@ -92,6 +92,20 @@ async def test_a_reveal_before_the_user_agreed_ends_it(bench: Bench) -> None:
     assert await a.state() == "pending"
 
 
+async def test_a_nonce_that_is_revealed_twice_ends_it(bench: Bench) -> None:
+    """A second one would be a second guess at the string."""
+    a = await asked(bench)
+    ours = nonce()
+    await a.compare("one", ours)
+    await a.string()
+    await a.say("sas-reveal", "one", nonce())
+    assert await a.cancelled() == ("one", "error")
+    assert await a.failure() == ("sas", "out-of-place", True)
+    assert not await a.verified()
+    await a.user("Reject", "it cheats")
+    await a.ends(LOCAL_STOPPED)
+
+
 @pytest.mark.parametrize("agreed", [False, True], ids=["asked", "agreed"])
 async def test_a_yes_before_the_string_ends_it(bench: Bench, agreed: bool) -> None:
     a = await asked(bench)
