@@ -13,6 +13,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
+from telepathy_e2e.attest.statement import IDENTITY
 from telepathy_e2e.cli import names
 from telepathy_e2e.cli.bus import CALL_TIMEOUT, Bus
 from telepathy_e2e.cli.exits import OK, UsageError
@@ -190,7 +191,7 @@ async def _vouch(agent: _Agent, arguments: argparse.Namespace, output: Output) -
     )
     if not arguments.yes and await output.ask(question, {"y": "", "n": ""}, "n") != "y":
         raise UsageError("Nothing was signed.")
-    signed: list[object] = [account, attest.IDENTITY, bytearray(vouching.statement)]
+    signed: list[object] = [account, IDENTITY, bytearray(vouching.statement)]
     if (
         arguments.passphrase_file is not None
         or arguments.sealed
