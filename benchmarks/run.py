@@ -19,7 +19,7 @@ from pathlib import Path
 
 from dbus_fast import Variant
 
-from benchmarks import chat, relay
+from benchmarks import chat, relay, trust
 from telepathy_e2e.agent.rate import BURST
 from telepathy_e2e.xtls.identity import new_session_key
 from tests.support.agent import connected
@@ -301,6 +301,7 @@ async def main() -> None:
         "agent": lambda: agent(table),
         "accounts": lambda: accounts(server, table),
         "chat": lambda: chat.run(table.row),
+        "trust": lambda: trust.run(server, table.row),
     }
     try:
         for name, part in parts.items():
