@@ -110,7 +110,7 @@ class Road:
     async def gather(self) -> None:
         generation = self._generation
         connection = generation.connection
-        if generation.hosts.is_set():
+        if generation.hosts.is_set() or self._closed:
             return
 
         def found(*candidates: AioCandidate) -> None:
@@ -122,7 +122,11 @@ class Road:
             if ours and generation is self._generation and not self._closed:
                 self._events(LocalCandidates(self.name, ours))
 
-        found(*await connection.gather_hosts())
+        hosts = await connection.gather_hosts()
+        if self._closed:  # meanwhile: nobody else closes these sockets
+            await connection.close()
+            return
+        found(*hosts)
         generation.hosts.set()
         await connection.gather_servers(self._servers, self._tasks, found)
         connection.servers_done()
