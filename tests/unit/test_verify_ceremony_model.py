@@ -20,7 +20,15 @@ import pytest
 from telepathy_e2e.errors import NotAvailable, PeerError
 from telepathy_e2e.role import Role
 from telepathy_e2e.verify import messages, sas
-from telepathy_e2e.verify.ceremony import CeremonyEnded, Event, Outcome, Send, StringReady, V
+from telepathy_e2e.verify.ceremony import (
+    CeremonyEnded,
+    Event,
+    Outcome,
+    PeerStarted,
+    Send,
+    StringReady,
+    V,
+)
 from telepathy_e2e.verify.sas_run import SasRun
 from tests.unit.verify_support import Side, element
 
@@ -48,6 +56,7 @@ class User:
     nonces: list[str] = field(default_factory=list)
     spent: int = 0
     confirmed: int = 0
+    begun: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -91,6 +100,11 @@ def act(world: World, who: int, events: list[Event]) -> None:
     user, other = world.users[who], world.users[1 - who]
     user.side.said.clear()  # copied with each world otherwise
     for event in events:
+        if isinstance(event, PeerStarted):
+            run = user.side.machine._run
+            assert run is not None
+            assert run.id not in user.begun, "an id came again"
+            user.begun.append(run.id)
         if isinstance(event, Send):
             sent = event.element
             name, ceremony = name_of(sent), sent.get("id", "")

@@ -23,7 +23,7 @@ import pytest
 from telepathy_e2e.errors import NotAvailable, PeerError
 from telepathy_e2e.role import Role
 from telepathy_e2e.verify import messages, pake
-from telepathy_e2e.verify.ceremony import CeremonyEnded, Event, Outcome, Send, V
+from telepathy_e2e.verify.ceremony import CeremonyEnded, Event, Outcome, PeerStarted, Send, V
 from telepathy_e2e.verify.pake_run import PakeRun, State
 from tests.unit.verify_support import FI, FR, SECRET, Side, scalars
 
@@ -46,6 +46,7 @@ class User:
     replies: int = 0
     verified: int = 0
     failed: int = 0
+    begun: list[str] = field(default_factory=list)
 
     @property
     def run(self) -> PakeRun | None:
@@ -97,6 +98,11 @@ def act(world: World, who: int, events: list[Event], heard: messages.Message | N
     user.side.said.clear()  # copied with each world otherwise
     won = any(isinstance(e, CeremonyEnded) and e.outcome is Outcome.VERIFIED for e in events)
     for event in events:
+        if isinstance(event, PeerStarted):
+            run = user.side.machine._run
+            assert run is not None
+            assert run.id not in user.begun, "an id came again"
+            user.begun.append(run.id)
         if isinstance(event, Send):
             name = name_of(event.element)
             if name == "pake-reply":
