@@ -92,6 +92,10 @@ PARAMETERS: Final = (
     Parameter("e2e-publish-identity", "b", default=True),
     Parameter("e2e-ca-file", "s"),
     Parameter("e2e-openpgp", "b", default=False),
+    Parameter("call-audio-source", "s", default="pulse"),
+    Parameter("call-audio-sink", "s", default="pulse"),
+    Parameter("call-video-source", "s", default="v4l2"),
+    Parameter("call-video-sink", "s", default="null"),
 )
 
 _BY_NAME: Final = {each.name: each for each in PARAMETERS}

@@ -44,6 +44,12 @@ FieldSpecs = Annotated[list[list[Any]], DBusSignature("a(sasuu)")]
 Identities = Annotated[list[list[Any]], DBusSignature("a(aya(ssay))")]
 ClientTypesMap = Annotated[dict[int, list[str]], DBusSignature("a{uas}")]
 
+Byte = Annotated[int, DBusSignature("y")]
+Paths = Annotated[list[str], DBusSignature("ao")]
+# Call_State_Reason, and figures by content and name.
+CallReason = Annotated[tuple[int, int, str, str], DBusSignature("(uuss)")]
+CallStatistics = Annotated[dict[str, dict[str, Variant]], DBusSignature("a{oa{sv}}")]
+
 # Results of several values: one signature after the other.
 NameAndPath = Annotated[tuple[str, str], DBusSignature("so")]
 AvatarRequirements = Annotated[tuple[list[str], int, int, int, int, int], DBusSignature("asqqqqu")]
@@ -51,6 +57,7 @@ BytesAndText = Annotated[tuple[bytes, str], DBusSignature("ays")]
 AddressesAndAttributes = Annotated[
     tuple[dict[str, int], dict[int, dict[str, Variant]]], DBusSignature("a{su}a{ua{sv}}")
 ]
+HoldState = Annotated[tuple[int, int], DBusSignature("uu")]
 TypeAndHandle = Annotated[tuple[int, int], DBusSignature("uu")]
 HandleAndAttributes = Annotated[tuple[int, dict[str, Variant]], DBusSignature("ua{sv}")]
 PathAndProperties = Annotated[tuple[str, dict[str, Variant]], DBusSignature("oa{sv}")]

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from telepathy_e2e.service.aliases import Aliases
     from telepathy_e2e.service.attestations import Attestations
     from telepathy_e2e.service.avatars import Avatars
+    from telepathy_e2e.service.calls import Calls
     from telepathy_e2e.service.client_types import ClientTypes
     from telepathy_e2e.service.contact_blocking import ContactBlocking
     from telepathy_e2e.service.contact_groups import ContactGroups
@@ -66,6 +67,7 @@ class Account(Owner, Protocol):
     published: PublishedIdentities
     rooms: Rooms
     text: TextChannels
+    calls: Calls
 
     @property
     def channels(self) -> Mapping[str, Channel]:
@@ -73,6 +75,10 @@ class Account(Owner, Protocol):
 
     def question_handler_announced(self) -> bool:
         """Whether some client said that it handles PeerVerification1."""
+
+    @property
+    def takes_calls(self) -> bool:
+        """Whether some client said that it takes calls."""
 
     async def find_key(self, bare_jid: str) -> bool:
         """Whether a key of this contact was seen while the connection lives, or is published.

@@ -14,6 +14,21 @@ if TYPE_CHECKING:  # the daemon shows the classes before there is an account
 HASH_SHA256: Final = 3
 
 XTLS_FEATURE = "urn:xmpp:jingle:security:xtls:0"
+RTP_FEATURE = "urn:xmpp:jingle:apps:rtp:1"
+AUDIO_FEATURE = "urn:xmpp:jingle:apps:rtp:audio"
+VIDEO_FEATURE = "urn:xmpp:jingle:apps:rtp:video"
+MESSAGES_FEATURE = "urn:xmpp:jingle-message:0"
+# What goes with calls, once some program here takes them.
+CALL_FEATURES = (
+    RTP_FEATURE,
+    "urn:xmpp:jingle:transports:ice-udp:1",
+    "urn:xmpp:jingle:apps:dtls:0",
+    "urn:xmpp:jingle:apps:grouping:0",
+    "urn:xmpp:jingle:apps:rtp:rtcp-fb:0",
+    "urn:xmpp:jingle:apps:rtp:rtp-hdrext:0",
+    "urn:xmpp:jingle:apps:rtp:ssma:0",
+    MESSAGES_FEATURE,
+)
 FILE_TRANSFER_FEATURE = "urn:xmpp:jingle:apps:file-transfer:5"
 
 # What this program does whoever is there to look at it.
@@ -62,9 +77,34 @@ FILE_TRANSFER_ALLOWED = (
 TEXT_ALLOWED = (names.CHANNEL + ".TargetHandle", names.CHANNEL + ".TargetID")
 
 
+CALL_ALLOWED = (
+    names.CHANNEL + ".TargetHandle",
+    names.CHANNEL + ".TargetID",
+    names.CALL + ".InitialAudioName",
+    names.CALL + ".InitialVideoName",
+    names.CALL + ".InitialTransport",
+    names.END_TO_END_SECURITY + ".RequireEncrypted",
+    names.END_TO_END_SECURITY + ".RequireVerified",
+    names.SECURABLE + ".Encrypted",
+    names.SECURABLE + ".Verified",
+)
+_AUDIO, _VIDEO = names.CALL + ".InitialAudio", names.CALL + ".InitialVideo"
+
+
 def channel_classes() -> list[ChannelClass]:
     """Requests.RequestableChannelClasses."""
-    return [*text_classes(), *room_classes(), *file_classes()]
+    return [*text_classes(), *room_classes(), *file_classes(), *call_classes()]
+
+
+def call_classes(*, audio: bool = True, video: bool = True) -> list[ChannelClass]:
+    """Calls, beginning with sound or with pictures (Call1, "Requestable channel classes")."""
+    fixed: dict[str, object] = {_TYPE: names.CALL, _TARGET_TYPE: 1}
+    classes: list[ChannelClass] = []
+    if audio:
+        classes.append(({**fixed, _AUDIO: True}, [*CALL_ALLOWED, *([_VIDEO] if video else [])]))
+    if video:
+        classes.append(({**fixed, _VIDEO: True}, [*CALL_ALLOWED, *([_AUDIO] if audio else [])]))
+    return classes
 
 
 def room_classes() -> list[ChannelClass]:
@@ -131,7 +171,29 @@ class HandlerCapabilities:
             for each in filters
         ):
             features.append(FILE_TRANSFER_FEATURE)
+        audio, video = self.calls()
+        if audio or video:
+            features += CALL_FEATURES
+        if audio:
+            features.append(AUDIO_FEATURE)
+        if video:
+            features.append(VIDEO_FEATURE)
         return features
+
+    def calls(self) -> tuple[bool, bool]:
+        """Whether some program takes calls with sound, and with pictures."""
+        of_calls = [
+            each
+            for filters in self._filters.values()
+            for each in filters
+            if each.get(_TYPE) == names.CALL and each.get(_TARGET_TYPE, 1) == 1
+        ]
+        # A filter that names neither takes both.
+        plain = any(_AUDIO not in each and _VIDEO not in each for each in of_calls)
+        return (
+            plain or any(each.get(_AUDIO) is True for each in of_calls),
+            plain or any(each.get(_VIDEO) is True for each in of_calls),
+        )
 
 
 def takes_files(resource: Resource) -> bool:
@@ -139,11 +201,25 @@ def takes_files(resource: Resource) -> bool:
     return resource.features is not None and FILE_TRANSFER_FEATURE in resource.features
 
 
+def takes_calls(resource: Resource, feature: str = AUDIO_FEATURE) -> bool:
+    """Whether a contact's client takes calls (XEP-0167)."""
+    return resource.features is not None and feature in resource.features
+
+
 def contact_classes(resources: Iterable[Resource]) -> list[ChannelClass]:
     """ContactCapabilities of a contact: whoever has an address can be written to."""
-    return own_classes(any(takes_files(each) for each in resources))
+    there = list(resources)
+    return own_classes(
+        files=any(takes_files(each) for each in there),
+        audio=any(takes_calls(each) for each in there),
+        video=any(takes_calls(each, VIDEO_FEATURE) for each in there),
+    )
 
 
-def own_classes(files: bool) -> list[ChannelClass]:
-    """The same for who is known to take files, or not to."""
-    return [*text_classes(), *(file_classes() if files else [])]
+def own_classes(*, files: bool, audio: bool = False, video: bool = False) -> list[ChannelClass]:
+    """The same for who is known to take these, or not to."""
+    return [
+        *text_classes(),
+        *(file_classes() if files else []),
+        *call_classes(audio=audio, video=video),
+    ]

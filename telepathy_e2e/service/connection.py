@@ -26,6 +26,7 @@ from telepathy_e2e.service import names, requests
 from telepathy_e2e.service.aliases import Aliases
 from telepathy_e2e.service.attestations import Attestations
 from telepathy_e2e.service.avatars import Avatars
+from telepathy_e2e.service.calls import Calls
 from telepathy_e2e.service.capabilities import (
     ChannelClass,
     HandlerCapabilities,
@@ -191,6 +192,7 @@ class Connection:
         self.avatars = Avatars(self)
         self.client_types = ClientTypes(self)
         self.published = PublishedIdentities(self)
+        self.calls = Calls(self)
         self.text = TextChannels(self)
         self.rooms = Rooms(self)
         self.text.is_occupant = self.handles.is_occupant = self.rooms.is_occupant
@@ -207,13 +209,20 @@ class Connection:
             self.groups,
             self.blocking,
             self.published,
+            self.calls,  # before texts, which take whatever has a body
             self.text,  # takes every message that is left
         )
-        self.managers: tuple[ChannelManager, ...] = (self.files, self.text, self.rooms)
+        self.managers: tuple[ChannelManager, ...] = (
+            self.files,
+            self.text,
+            self.rooms,
+            self.calls,
+        )
         self.pep.on(nick.NICK, self.aliases.nick_published)
         self.client.set_features(self._disco())
         self.inband = InBandHub(self.client)
         self.hub = SessionHub(self.client, self._own_jid, self._in_roster, self._offered)
+        self.hub.take_calls(self.calls.offered)
 
     def _settings(self, account: str) -> Settings:
         get = self.parameters.get
@@ -395,7 +404,9 @@ class Connection:
         """
         jid = self.handles.inspect(handle)
         if jid == self.self_id:
-            return own_classes(self._capabilities.handles(names.FILE_TRANSFER))
+            audio, video = self._capabilities.calls()
+            files = self._capabilities.handles(names.FILE_TRANSFER)
+            return own_classes(files=files, audio=audio, video=video)
         return contact_classes(self.client.resources(jid))
 
     def _own_jid(self) -> str:
@@ -453,6 +464,10 @@ class Connection:
     def question_handler_announced(self) -> bool:
         return self._capabilities.handles(names.PEER_VERIFICATION)
 
+    @property
+    def takes_calls(self) -> bool:
+        return any(self._capabilities.calls())
+
     async def find_key(self, bare_jid: str) -> bool:
         if bare_jid in self._keys_seen:
             return True
@@ -473,6 +488,7 @@ class Connection:
     def channel_closed(self, channel: Channel) -> None:
         self.channels.pop(channel.object_path, None)
         self.files.channel_closed(channel)
+        self.calls.channel_closed(channel)
 
     def transfer_ended(self, channel: Channel) -> None:
         self.files.transfer_ended(channel)

@@ -7,9 +7,9 @@ feature declare their own events beside it; here are those that several need.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Generic, TypeVar
+from typing import TYPE_CHECKING, ClassVar, Generic, Protocol, TypeVar
 
 from telepathy_e2e.errors import TelepathyError
 from telepathy_e2e.service import names
@@ -123,6 +123,33 @@ class Changed(ChannelEvent):
 
     of: str
     names: tuple[str, ...]
+
+
+class Shown(Protocol):
+    """Something below a channel that is an object on the bus of its own."""
+
+    object_path: str
+    object_interface: str
+    interfaces: tuple[str, ...]
+    events: Emitter[ChannelEvent]
+
+    @property
+    def objects(self) -> Sequence[Shown]:
+        """What is below it in turn."""
+
+
+@dataclass(frozen=True)
+class ObjectAdded(ChannelEvent):
+    """A content of a call and the like, with what is below it; told before any signal names it."""
+
+    shown: Shown
+
+
+@dataclass(frozen=True)
+class ObjectRemoved(ChannelEvent):
+    """It is gone, with what is below it."""
+
+    object_path: str
 
 
 @dataclass(frozen=True)

@@ -41,7 +41,7 @@ def parse(request: ChannelRequest) -> FileRequest:
     return FileRequest(
         handle=request.handle,
         details=_details(request.properties),
-        demands=_demands(request.properties),
+        demands=demands(request.properties),
         replaces=str(request.properties.get(_E2E + "Replaces", "/")),
     )
 
@@ -88,7 +88,9 @@ def _details(request: Mapping[str, object]) -> FileDetails:
     )
 
 
-def _demands(request: Mapping[str, object]) -> Demands:
+def demands(request: Mapping[str, object]) -> Demands:
+    """What a request asks the channel to guarantee (EndToEndSecurity1, Securable)."""
+
     def asked(*keys: str) -> bool:
         return any(request.get(key) is True for key in keys)
 

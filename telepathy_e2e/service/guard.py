@@ -68,6 +68,8 @@ class Guard:
 
     # EndToEndSecurity1.Protocol, once there is a protection.
     PROTOCOL: ClassVar[str]
+    # Whether payload may run while people verify (see ``policy.payload_waits``).
+    CALL: ClassVar[bool] = False
 
     def __init__(self, account: Account, payload: Payload, demands: Demands) -> None:
         self._account = account
@@ -194,7 +196,7 @@ class Guard:
         if self._link is None or self._link.ended:
             return
         self._link.post(
-            self._link.session.security_info((element,)),
+            self._link.base.security_info((element,)),
             refused=lambda error: self._sealed_refused(error),
         )
 
@@ -328,16 +330,20 @@ class Guard:
             _settle(self._gate)
             return
         demands = self._demanded()
-        reason = policy.question_when_protected(
+        reason = self._question_reason(demands)
+        if not policy.payload_waits(reason, self._account.policy, demands, call=self.CALL):
+            _settle(self._gate)
+        if reason is not None:
+            self._open_question(reason)
+
+    def _question_reason(self, demands: Demands) -> policy.Reason | None:
+        """Why somebody must be asked, now that the channel is protected; None: nobody must."""
+        return policy.question_when_protected(
             self._account.policy,
             demands,
             handler_announced=self._account.question_handler_announced(),
             always_verify=self._account.always_verify,
         )
-        if reason is not None:
-            self._open_question(reason)
-        if not policy.payload_waits(reason, self._account.policy, demands):
-            _settle(self._gate)
 
     def _ask_in_clear(self) -> None:
         # A server that takes the protection out of an answer must not get around ``verify`` by it.

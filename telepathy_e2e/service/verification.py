@@ -96,6 +96,7 @@ class PeerVerification(Channel):
         self.attestations = [list(a) for a in attestations]
         self.reason = question.reason
         self.short_authentication_string = ""
+        self.started_method = ""
 
     @property
     def state(self) -> str:
@@ -182,11 +183,17 @@ class PeerVerification(Channel):
     # -- what the session says --------------------------------------------------------------
 
     def peer_started(self, method: str) -> None:
+        self._set_started(method)
         self._act(self._question.ceremony_started(method))
         self.events.emit(PeerStarted(method))
 
     def own_started(self, method: str) -> None:
         self._act(self._question.ceremony_started(method))
+
+    def _set_started(self, method: str) -> None:
+        if method != self.started_method and not self.closed:
+            self.started_method = method
+            self.events.emit(Changed(names.PEER_VERIFICATION, ("StartedMethod",)))
 
     def string_ready(self, text: str) -> None:
         self.short_authentication_string = text
@@ -199,6 +206,7 @@ class PeerVerification(Channel):
         if self.short_authentication_string:
             self.short_authentication_string = ""
             self.events.emit(Changed(names.PEER_VERIFICATION, ("ShortAuthenticationString",)))
+        self._set_started("")
         self._act(self._question.ceremony_ended(outcome, method))
 
     def payload_gone(self) -> None:

@@ -216,6 +216,15 @@ def build(message: Message) -> Element:
     return stanza
 
 
+@dataclass(frozen=True)
+class Copy:
+    """A carbon copy as it came."""
+
+    direction: str
+    """``received`` or ``sent``."""
+    element: Element
+
+
 def carbon(stanza: Element, own_bare: str) -> Carbon | None:
     """The copy in a message, if it is one.
 
@@ -223,6 +232,23 @@ def carbon(stanza: Element, own_bare: str) -> Carbon | None:
         own_bare: our own bare JID.
     Raises:
         PeerError: somebody else's, or not a copy of a message of ours.
+    """
+    copy = copied(stanza, own_bare)
+    if copy is None:
+        return None
+    message = parse(copy.element)
+    return Carbon("sent" if copy.direction == "sent" else "received", message)
+
+
+def is_delayed(stanza: Element) -> bool:
+    """Whether it waited for us on some server (XEP-0203)."""
+    return stanza.find(f"{{{DELAY}}}delay") is not None
+
+
+def copied(stanza: Element, own_bare: str) -> Copy | None:
+    """The same as it came, for messages that say other things than text.
+
+    Raises: as ``carbon``.
     """
     for direction in ("received", "sent"):
         if (wrapper := stanza.find(f"{{{CARBONS}}}{direction}")) is not None:
@@ -236,11 +262,11 @@ def carbon(stanza: Element, own_bare: str) -> Carbon | None:
     inner = wrapper.find(f"{{{FORWARD}}}forwarded/{MESSAGE}")
     if inner is None:
         raise PeerError("a carbon copy of nothing")
-    message = parse(inner)
-    ours = message.from_ if direction == "sent" else message.to
-    if bare(ours) != own_bare or not message.from_:
+    sender = _jid(inner.get("from"))
+    ours = sender if direction == "sent" else _jid(inner.get("to"))
+    if bare(ours) != own_bare or not sender:
         raise PeerError("a carbon copy of somebody else's message", "forbidden")
-    return Carbon("sent" if direction == "sent" else "received", message)
+    return Copy(direction, inner)
 
 
 def refusal(message: Message, failure: Failure) -> Message:

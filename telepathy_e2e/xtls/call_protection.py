@@ -76,6 +76,10 @@ class CallProtection(Association):
         """Whether media may flow, as far as the protection is concerned."""
         return self._state is State.PROTECTED
 
+    def is_leaf(self, leaf: bytes) -> bool:
+        """Whether a certificate (DER) is the one that the peer showed first."""
+        return self._leaf is not None and leaf == self._leaf
+
     def _check(self, leaf: bytes, wall: datetime) -> None:
         """That this is the certificate that was announced, now and after each restart.
 

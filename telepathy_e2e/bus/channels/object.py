@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from telepathy_e2e.bus.channels.base import ChannelInterface
-from telepathy_e2e.bus.channels.table import INTERFACES, typed
+from telepathy_e2e.bus.channels.table import BELOW, INTERFACES, typed
 from telepathy_e2e.bus.channels.verification import TLSCertificateInterface
 from telepathy_e2e.bus.objects import Objects
 from telepathy_e2e.bus.wire import Variant
@@ -18,6 +18,9 @@ from telepathy_e2e.service.events import (
     Changed,
     ChannelEvent,
     Closed,
+    ObjectAdded,
+    ObjectRemoved,
+    Shown,
 )
 
 
@@ -41,6 +44,9 @@ class ChannelObject:
         self._certificate = getattr(channel, "certificate", None)
         objects.export(channel.object_path, self._base, *self._interfaces.values())
         self._unsubscribe = [channel.events.subscribe(self._event)]
+        self._below: dict[str, Callable[[], None]] = {}
+        for each in getattr(channel, "objects", ()):
+            self._add_below(each)
         if isinstance(self._certificate, TLSCertificate):
             shown = TLSCertificateInterface(self._certificate)
             objects.export(self._certificate.object_path, shown)
@@ -55,7 +61,7 @@ class ChannelObject:
 
     def withdraw(self) -> None:
         """Take the channel off the bus, with its certificate."""
-        for unsubscribe in self._unsubscribe:
+        for unsubscribe in (*self._unsubscribe, *self._below.values()):
             unsubscribe()
         self._objects.withdraw_below(self.channel.object_path)
 
@@ -65,11 +71,35 @@ class ChannelObject:
                 self._base.Closed()
                 self.withdraw()
                 self._on_closed(self.channel.object_path)
+            case ObjectAdded(below):
+                self._add_below(below)
+            case ObjectRemoved(path):
+                for each in [p for p in self._below if p == path or p.startswith(path + "/")]:
+                    self._below.pop(each)()
+                self._objects.withdraw_below(path)
             case Changed(of, names):
                 self._objects.changed(self.channel.object_path, of, names)
             case _:
                 shown = self._interfaces[event.interface or self.channel.channel_type]
                 shown.tell(event)
+
+    def _add_below(self, shown: Shown) -> None:
+        """An object of the channel, with its own below it."""
+        interfaces = {
+            name: BELOW[name](shown) for name in (shown.object_interface, *shown.interfaces)
+        }
+        self._objects.export(shown.object_path, *interfaces.values())
+
+        def tell(event: ChannelEvent) -> None:
+            match event:
+                case Changed(of, names):
+                    self._objects.changed(shown.object_path, of, names)
+                case _:
+                    interfaces[event.interface].tell(event)
+
+        self._below[shown.object_path] = shown.events.subscribe(tell)
+        for each in shown.objects:
+            self._add_below(each)
 
 
 def _tell(shown: TLSCertificateInterface, event: CertificateEvent) -> None:

@@ -7,6 +7,17 @@ from functools import cache
 from typing import Any, Final
 
 from telepathy_e2e.bus.channels.base import ChannelInterface
+from telepathy_e2e.bus.channels.call import (
+    CallInterface,
+    CallMediaInterface,
+    CallMuteInterface,
+    HoldInterface,
+)
+from telepathy_e2e.bus.channels.call_content import (
+    CallContentInterface,
+    CallDTMFInterface,
+    CallStreamInterface,
+)
 from telepathy_e2e.bus.channels.chat_state import ChatStateInterface
 from telepathy_e2e.bus.channels.destroyable import DestroyableInterface
 from telepathy_e2e.bus.channels.file_transfer import FileTransferInterface
@@ -56,7 +67,16 @@ INTERFACES: Final[Mapping[str, type[Interface]]] = {
         ServerAuthenticationInterface,
         SASLInterface,
         ServerTLSInterface,
+        CallInterface,
+        HoldInterface,
+        CallMuteInterface,
+        CallMediaInterface,
     )
+}
+
+# Of objects below a channel.
+BELOW: Final[Mapping[str, type[Interface]]] = {
+    each.name: each for each in (CallContentInterface, CallDTMFInterface, CallStreamInterface)
 }
 
 

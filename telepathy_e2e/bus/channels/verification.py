@@ -66,6 +66,7 @@ class PeerVerificationInterface(Interface):
     Reason = Property(DBusStr)
     State = Property(DBusStr, signals_changes=True)
     ShortAuthenticationString = Property(DBusStr, signals_changes=True)
+    StartedMethod = Property(DBusStr, signals_changes=True)
 
     PeerStarted = Signal(Method=DBusStr)
     CeremonyFailed = Signal(Method=DBusStr, Reason=DBusStr, Spent=DBusBool)

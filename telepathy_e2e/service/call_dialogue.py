@@ -1,0 +1,834 @@
+"""One call with one client of the contact: its Jingle session, its roads, its media.
+
+``offer`` and ``answer`` are the two ways in; everything after that follows from what the peer
+sends (``session_event``), what the media engine tells (``_media_event``), and what the channel
+asks for. ``Listener`` is told what becomes of it; whoever listens ends it with ``close``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal, Protocol
+from xml.etree.ElementTree import Element
+
+from telepathy_e2e.errors import (
+    EncryptionError,
+    NetworkError,
+    NotAvailable,
+    PeerError,
+    SecurityError,
+)
+from telepathy_e2e.jingle import call_negotiation as negotiation
+from telepathy_e2e.jingle import events as jingle
+from telepathy_e2e.jingle import grouping, ice, rtp
+from telepathy_e2e.jingle.stanzas import Content
+from telepathy_e2e.media import events as media
+from telepathy_e2e.role import Role
+from telepathy_e2e.service.call_media import Choice
+from telepathy_e2e.service.call_security import CallSecurity
+from telepathy_e2e.service.call_words import MediaType
+from telepathy_e2e.service.failures import SecurityFailed
+from telepathy_e2e.tasks import TaskOwner
+from telepathy_e2e.xtls.association import Handshake
+
+if TYPE_CHECKING:
+    from telepathy_e2e.media.engine import MediaEngine
+    from telepathy_e2e.media.servers import IceServer
+    from telepathy_e2e.service.sessions import Link
+
+log = logging.getLogger(__name__)
+
+Key = tuple[str, str]
+"""(creator, name) of a Jingle content."""
+
+# Seconds that the offer waits for addresses of this machine: they are there at once.
+HOSTS = 1.0
+
+# Candidates of the answerer that came before its answer.
+MAX_EARLY = 100
+
+# A call whose media stopped is given this long, in seconds, to find another way.
+RESTART = 20.0
+
+
+@dataclass
+class Leg:
+    """One content as both sides see it.
+
+    Attributes:
+        road: which transport it is on.
+        own, peer: what each side said it takes.
+        senders: of XEP-0166: both, initiator, responder, none.
+    """
+
+    key: Key
+    media: MediaType
+    road: str
+    senders: str = "both"
+    own: rtp.Description | None = None
+    peer: rtp.Description | None = None
+    open: bool = False
+    agreed: bool = False
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What has to be found out before a call.
+
+    Attributes:
+        messages: whether the peer's client knows sealed messages.
+        servers: STUN and TURN.
+    """
+
+    messages: bool
+    servers: Sequence[IceServer]
+
+
+class Listener(Protocol):
+    """Who has the call."""
+
+    def sounding(self, seconds: float) -> None:
+        """Media may flow both ways; so long after the answer."""
+
+    def interrupted(self) -> None:
+        """They do not for now; another way is looked for."""
+
+    def leg_added(self, leg: Leg) -> None:
+        """The contact wants one more content."""
+
+    def leg_gone(self, key: Key, condition: str) -> None:
+        """The contact took a content away, or refused one."""
+
+    def leg_changed(self, leg: Leg) -> None:
+        """The contact sends, or not, from now on."""
+
+    def media_lost(self, key: Key, what: str, text: str) -> None: ...
+
+    def dialogue_failed(self, condition: str, error: Exception) -> None:
+        """It is over, for a condition of Jingle that the peer shall be told."""
+
+
+class Dialogue:
+    """See the module.
+
+    Args:
+        link: the session; its initiator is the caller.
+        prepare: finds out what a call needs to know; awaited before it is offered or answered.
+        choice: gives the sources and sinks.
+    """
+
+    def __init__(
+        self,
+        link: Link,
+        security: CallSecurity,
+        listener: Listener,
+        *,
+        prepare: Callable[[], Awaitable[Prepared]],
+        choice: Choice,
+        tasks: TaskOwner,
+    ) -> None:
+        self._link = link
+        self._session = link.call
+        self._security = security
+        self._listener = listener
+        self._prepare = prepare
+        self._messages = False
+        self._servers: Sequence[IceServer] = ()
+        self._choice = choice
+        self._tasks = tasks
+        self._engine: MediaEngine | None = None
+        self.legs: dict[Key, Leg] = {}
+        self._offered: tuple[Content, ...] = ()
+        self._refused: list[Key] = []
+        self._bundle: tuple[str, ...] = ()
+        self._main = ""
+        self._started: set[str] = set()
+        self._connected: set[str] = set()
+        self._trickling: set[str] = set()
+        self._hosts: dict[str, asyncio.Event] = {}
+        self._early: list[tuple[Key, ice.Transport]] = []
+        self._peer_transports: dict[str, ice.Transport] = {}
+        self._peer_fingerprints: tuple[ice.DtlsFingerprint, ...] = ()
+        self._own_setup = "actpass"
+        self._closing = False
+        self._answered_at = 0.0
+        self._opening = asyncio.Lock()
+
+    @property
+    def role(self) -> Role:
+        """Ours in the session."""
+        return self._link.role
+
+    # -- the caller -----------------------------------------------------------------------------
+
+    async def offer(self, wanted: Mapping[str, MediaType]) -> None:
+        """Call: session-initiate with one content for each of ``wanted`` (by name).
+
+        Raises:
+            StanzaError, IqTimeout: the peer's client refused, or does not answer.
+            TelepathyError: the key agent has no certificate for us, and the like.
+        """
+        engine = await self._begin()
+        for name, kind in wanted.items():
+            engine.add_road(name)
+            leg = self._leg(("initiator", name), kind, name)
+            leg.own = self._own_description(leg)
+        await self._gather([leg.road for leg in self.legs.values()])
+        contents = tuple(self._content(leg, "actpass") for leg in self.legs.values())
+        self._offered = contents
+        payload = [grouping.build_group(list(wanted))] if len(wanted) > 1 else []
+        jingle_offer = self._session.initiate(contents, payload)
+        self._trickling.update(leg.road for leg in self.legs.values())
+        await self._link.send(jingle_offer)
+
+    def _answered(self, contents: Sequence[Content], payload: Sequence[Element]) -> None:
+        """The peer's session-accept.
+
+        Raises:
+            PeerError: nothing that answers the offer.
+        """
+        bundle = [
+            name for name in grouping.parse_group(payload) if ("initiator", name) in self.legs
+        ]
+        self._bundle = tuple(bundle) if len(bundle) > 1 else ()
+        self._main = self._bundle[0] if self._bundle else contents[0].name
+        answers = {(each.creator, each.name): each for each in contents}
+        for key, leg in list(self.legs.items()):
+            answer = answers.get(key)
+            if answer is None:
+                self._drop(leg, "decline")
+                continue
+            if leg.key[1] in self._bundle:
+                self._move(leg, self._main)
+            self._take(leg, answer)
+        self._agree(self._offered, contents)
+        self._answered_at = asyncio.get_running_loop().time()
+        for leg in self.legs.values():
+            leg.agreed = True
+        self._start_roads()
+        early, self._early = self._early, []
+        for key, transport in early:
+            self._transport_info(key, transport)
+
+    # -- the callee -----------------------------------------------------------------------------
+
+    def offered(self, contents: Sequence[Content], payload: Sequence[Element]) -> None:
+        """A peer's session-initiate, looked at before anybody is told of it.
+
+        Raises:
+            PeerError: malformed.
+            SecurityFailed: no certificate that could be checked was announced.
+        """
+        self._offered = tuple(contents)
+        names = [each.name for each in contents]
+        bundle = [name for name in grouping.parse_group(payload) if name in names]
+        self._bundle = tuple(bundle) if len(bundle) > 1 else ()
+        self._main = self._bundle[0] if self._bundle else names[0]
+        for content in contents:
+            description = rtp.parse(_present(content.description))
+            if description.media not in ("audio", "video"):
+                self._refused.append((content.creator, content.name))
+                continue
+            kind = MediaType[description.media.upper()]
+            road = self._main if content.name in self._bundle else content.name
+            leg = self._leg((content.creator, content.name), kind, road)
+            try:
+                leg.own = negotiation.answer(description)
+            except negotiation.Unsupported:
+                del self.legs[leg.key]
+                self._refused.append(leg.key)
+                continue
+            self._take(leg, content)
+        if self._main not in {leg.road for leg in self.legs.values()} and self.legs:
+            # The first of the bundle is nothing that we can: the first that we can carries it.
+            first = next(iter(self.legs.values()))
+            for leg in self.legs.values():
+                if leg.road == self._main:
+                    leg.road = first.key[1]
+            self._main = first.road
+        self._security.check_announced(self._peer_fingerprints)
+
+    async def answer(self) -> None:
+        """Take the call: session-accept.
+
+        Raises: as ``offer``.
+        """
+        engine = await self._begin()
+        for road in dict.fromkeys(leg.road for leg in self.legs.values()):
+            engine.add_road(road)
+            engine.remote_transport(road, self._peer_transports[road])
+        for leg in self.legs.values():
+            leg.own = self._own_description(leg)
+            leg.agreed = True
+        self._own_setup = _answering(self._peer_fingerprints)
+        await self._gather(list(dict.fromkeys(leg.road for leg in self.legs.values())))
+        contents = tuple(self._content(leg, self._own_setup) for leg in self.legs.values())
+        bundled = [leg.key[1] for leg in self.legs.values() if leg.key[1] in self._bundle]
+        payload = [grouping.build_group(bundled)] if len(bundled) > 1 else []
+        if self._refused:
+            refused, self._refused = self._refused, []
+            self._link.post(self._session.content_reject(refused, "unsupported-applications"))
+        accept = self._session.accept(contents, payload)
+        self._agree(self._offered, contents)
+        self._trickling.update(leg.road for leg in self.legs.values())
+        await self._link.send(accept)
+        self._answered_at = asyncio.get_running_loop().time()
+        self._start_roads()
+        early, self._early = self._early, []
+        for key, transport in early:
+            self._transport_info(key, transport)
+
+    # -- what both do ---------------------------------------------------------------------------
+
+    def _leg(self, key: Key, kind: MediaType, road: str) -> Leg:
+        leg = self.legs[key] = Leg(key, kind, road)
+        return leg
+
+    async def _begin(self) -> MediaEngine:
+        prepared = await self._prepare()
+        self._messages, self._servers = prepared.messages, prepared.servers
+        credentials = await self._security.certify()
+        # Imported with the first call: it takes a second, and a third of the memory.
+        from telepathy_e2e.media.engine import MediaEngine
+
+        if self._closing:
+            raise NotAvailable("The call has ended")
+        self._engine = MediaEngine(
+            controlling=self._link.role is Role.INITIATOR,
+            credentials=credentials,
+            servers=self._servers,
+            events=self._media_event,
+        )
+        return self._engine
+
+    def _own_description(self, leg: Leg) -> rtp.Description:
+        """What we say of a content: what we can, or the answer to what the peer can."""
+        engine = self._live()
+        word: Literal["audio", "video"] = "audio" if leg.media is MediaType.AUDIO else "video"
+        sources, groups = engine.local_sources(_name(leg.key), word)
+        base = leg.own if leg.own is not None else negotiation.offer(word)
+        ssrc = sources[0].ssrc if sources else None
+        return replace(base, sources=sources, groups=groups, ssrc=ssrc)
+
+    async def _gather(self, roads: Sequence[str]) -> None:
+        engine = self._live()
+        for road in roads:
+            self._hosts[road] = asyncio.Event()
+            self._tasks.start(f"gather {road}", engine.gather(road))
+        for road in roads:
+            try:
+                async with asyncio.timeout(HOSTS):
+                    await self._hosts[road].wait()
+            except TimeoutError:
+                log.info("no address of this machine so far; they follow")
+
+    def _content(self, leg: Leg, setup: str) -> Content:
+        if leg.own is None:
+            raise AssertionError("a content before it was described")
+        creator, name = leg.key
+        return Content(
+            creator=creator,
+            name=name,
+            senders=leg.senders,
+            description=rtp.build(leg.own),
+            transport=ice.build(self._live().local_transport(leg.road, setup)),
+        )
+
+    def _take(self, leg: Leg, content: Content) -> None:
+        """The peer's side of a content.
+
+        Raises:
+            PeerError: malformed.
+            SecurityError: another certificate than that of its other contents.
+        """
+        leg.peer = rtp.parse(_present(content.description))
+        if leg.peer.media != leg.media.word:
+            raise PeerError("the answer is of another kind than the offer")
+        if leg.peer.sdes:
+            log.info("SDES was offered beside DTLS, and is not used")
+        leg.senders = content.senders or "both"
+        transport = ice.parse(_present(content.transport))
+        known = self._peer_fingerprints
+        if known and transport.fingerprints and _digests(known) != _digests(transport.fingerprints):
+            # xtls-wire, section 1: one certificate for all contents of one side.
+            raise SecurityError("two contents with different certificates")
+        self._peer_fingerprints = known or transport.fingerprints
+        self._peer_transports.setdefault(leg.road, transport)
+
+    def _agree(self, offered: Sequence[Content], accepted: Sequence[Content]) -> None:
+        self._security.check_announced(self._peer_fingerprints)
+        self._security.agree(
+            self._link, offered, accepted, self._peer_fingerprints, messages=self._messages
+        )
+
+    def _start_roads(self) -> None:
+        engine = self._live()
+        initiator = self._link.role is Role.INITIATOR
+        for road in dict.fromkeys(leg.road for leg in self.legs.values()):
+            if road in self._started:
+                continue
+            transport = self._peer_transports[road]
+            setup = transport.fingerprints[0].setup if transport.fingerprints else None
+            role = ice.dtls_role(self._own_setup, setup or _first_setup(self._peer_fingerprints))
+            if initiator:
+                engine.remote_transport(road, transport)
+            self._started.add(road)
+            engine.start(road, role, self._peer_fingerprints, strict_leaf=self._messages)
+
+    def _move(self, leg: Leg, road: str) -> None:
+        """The peer bundles this content with another; its own road is not needed."""
+        if leg.road != road:
+            unused, leg.road = leg.road, road
+            self._trickling.discard(unused)
+            self._tasks.start("close road", self._live().close_road(unused))
+
+    # -- media ----------------------------------------------------------------------------------
+
+    def _media_event(self, event: media.MediaEvent) -> None:
+        if self._closing:
+            return
+        match event:
+            case media.LocalCandidates(road, candidates):
+                self._tell_candidates(road, candidates)
+            case media.GatheringDone(road):
+                self._heard_hosts(road)
+                self._tell_candidates(road, (), done=True)
+            case media.Connected(road, facts):
+                self._on_connected(road, facts)
+            case media.Restarted():
+                self._listener.sounding(0.0)
+            case media.Disconnected(road):
+                self._on_disconnected(road)
+            case media.RestartWanted(road):
+                self._restart(road)
+            case media.RoadFailed(_, why, text):
+                self._on_road_failed(why, text)
+            case media.MediaLost(name, direction, text):
+                self._listener.media_lost(self._key(name), direction, text)
+            case media.DtmfReceived():
+                log.info("the contact pressed a key")
+
+    def _heard_hosts(self, road: str) -> None:
+        event = self._hosts.get(road)
+        if event is not None:
+            event.set()
+
+    def _tell_candidates(
+        self, road: str, candidates: Sequence[ice.Candidate], *, done: bool = False
+    ) -> None:
+        # Those that are known before the offer or the answer travel in it.
+        self._heard_hosts(road)
+        leg = next((leg for leg in self.legs.values() if leg.road == road), None)
+        if road not in self._trickling or leg is None or self._link.ended:
+            return
+        own = self._live().local_transport(road, self._own_setup)
+        told = ice.Transport(own.ufrag, own.pwd, tuple(candidates), (), gathering_complete=done)
+        self._post(lambda: self._session.transport_info(leg.key, ice.build(told)))
+
+    def _on_connected(self, road: str, facts: media.DtlsFacts) -> None:
+        self._connected.add(road)
+        try:
+            if road == self._main:
+                handshake = Handshake(facts.peer_leaf, facts.cipher, facts.key_exchange)
+                engine = self._live()
+                self._security.connected(
+                    handshake,
+                    lambda label, context, length: engine.export(road, label, context, length),
+                )
+            else:
+                self._tasks.start("check leaf", self._same_leaf(facts.peer_leaf))
+        except SecurityFailed as failure:
+            self._listener.dialogue_failed(failure.condition, failure)
+            return
+        self._tasks.start("open", self._open())
+
+    async def _same_leaf(self, leaf: bytes) -> None:
+        try:
+            await self._security.opened()
+            self._security.same_leaf(leaf)
+        except SecurityFailed as failure:
+            self._listener.dialogue_failed(failure.condition, failure)
+
+    async def _open(self) -> None:
+        """Let media through as far as roads, protection, people and both sides have agreed."""
+        try:
+            await self._security.opened()
+        except SecurityFailed:
+            return  # told already
+        async with self._opening:
+            opened = False
+            for leg in list(self.legs.values()):
+                if not leg.agreed or leg.road not in self._connected or self._closing:
+                    continue
+                await self._apply(leg)
+                opened = True
+            if opened and not self._closing:
+                now = asyncio.get_running_loop().time()
+                self._listener.sounding(now - self._answered_at)
+
+    async def _apply(self, leg: Leg) -> None:
+        """Directions as they are now."""
+        engine, name = self._live(), _name(leg.key)
+        role = self._link.role
+        if leg.own is None or leg.peer is None:
+            return
+        send = receive = None
+        if negotiation.may_send(role, leg.senders) and self._choice.sends(leg.key):
+            send = negotiation.agreed(leg.own, leg.peer)
+        if negotiation.may_receive(role, leg.senders):
+            receive = negotiation.received(leg.own, leg.peer)
+        if send is None and receive is None and not leg.open:
+            return
+        source, sink = self._choice.source(leg.media), self._choice.sink(leg.media)
+        try:
+            if leg.open:
+                await engine.change_content(
+                    name, send=send, receive=receive, source=source, sink=sink
+                )
+            else:
+                await engine.open_content(
+                    name,
+                    leg.road,
+                    send=send,
+                    receive=receive,
+                    source=source,
+                    sink=sink,
+                    mid=leg.key[1],
+                )
+                leg.open = True
+                engine.mute(name, self._choice.muted)
+        except NotAvailable as error:
+            # A microphone that is not there must not end the call: the other one can be heard.
+            self._listener.media_lost(leg.key, "source", str(error))
+            await self._apply_without(leg, send, receive)
+
+    async def _apply_without(
+        self, leg: Leg, send: rtp.Description | None, receive: rtp.Description | None
+    ) -> None:
+        engine, name = self._live(), _name(leg.key)
+        try:
+            if leg.open:
+                await engine.change_content(name, send=send, receive=receive)
+            else:
+                await engine.open_content(
+                    name, leg.road, send=send, receive=receive, mid=leg.key[1]
+                )
+                leg.open = True
+        except NotAvailable as error:
+            self._listener.dialogue_failed("media-error", error)
+
+    def _on_road_failed(self, why: str, text: str) -> None:
+        if why == "security":
+            failure = SecurityFailed(EncryptionError(text))
+            self._listener.dialogue_failed("security-error", failure)
+        else:
+            self._listener.dialogue_failed("connectivity-error", NetworkError(text))
+
+    # -- another way (XEP-0176 section 5.12) ------------------------------------------------------
+
+    def _on_disconnected(self, road: str) -> None:
+        self._listener.interrupted()
+        # One side looks for another way, or both offers would cross.
+        if self._link.role is Role.INITIATOR:
+            self.restart(road)
+
+    def restart(self, road: str) -> None:
+        """Look for another way, and tell the peer."""
+        leg = next((leg for leg in self.legs.values() if leg.road == road), None)
+        if leg is None or self._closing:
+            return
+        transport = self._live().restart(road)
+        self._tasks.start(f"gather {road}", self._live().gather(road))
+        self._post(lambda: self._session.transport_replace(leg.key, ice.build(transport)))
+
+    def _restart(self, road: str) -> None:
+        """The engine saw new credentials of the peer and wants ours."""
+        log.info("the contact's client looks for another way (%s)", road)
+
+    # -- what the peer sends ----------------------------------------------------------------------
+
+    def session_event(self, event: jingle.Event) -> None:
+        """See ``sessions.Application``.
+
+        Raises:
+            PeerError: the stanza is answered with it.
+        """
+        match event:
+            case jingle.CallAccepted(contents, payload):
+                try:
+                    self._answered(contents, payload)
+                except SecurityFailed as failure:
+                    self._listener.dialogue_failed(failure.condition, failure)
+                except SecurityError as error:
+                    self._listener.dialogue_failed("security-error", error)
+                except PeerError as error:
+                    self._listener.dialogue_failed("failed-application", error)
+                    raise
+            case jingle.CallTransportInfo(key, transport):
+                self._transport_info(key, ice.parse(transport))
+            case jingle.CallTransportReplaceOffered(key, transport):
+                self._replaced(key, ice.parse(transport))
+            case jingle.CallTransportReplaced(key, transport):
+                self._remote(key, ice.parse(transport))
+            case jingle.SecurityInfo(payload):
+                self._security.receive(payload)
+            case jingle.ContentAdded(content):
+                self._added(content)
+            case jingle.ContentAccepted(content):
+                self._add_accepted(content)
+            case jingle.ContentRejected(key, reason) | jingle.ContentRemoved(key, reason):
+                if (leg := self.legs.get(key)) is not None:
+                    self._drop(leg, reason.condition if reason else "decline")
+            case jingle.ContentModified(key, senders):
+                if (leg := self.legs.get(key)) is not None:
+                    leg.senders = senders
+                    self._listener.leg_changed(leg)
+                    self._tasks.start("open", self._open())
+            case jingle.DescriptionInfo():
+                return
+            case _:
+                log.info("%s changes nothing here", type(event).__name__)
+
+    def _transport_info(self, key: Key, transport: ice.Transport) -> None:
+        leg = self.legs.get(key)
+        if leg is None:
+            return
+        if leg.road not in self._started:
+            if len(self._early) < MAX_EARLY:
+                self._early.append((key, transport))
+            return
+        self._remote(key, transport)
+
+    def _remote(self, key: Key, transport: ice.Transport) -> None:
+        leg = self.legs.get(key)
+        if leg is None:
+            return
+        known = self._peer_transports.get(leg.road)
+        if not transport.pwd and known is not None and transport.ufrag in ("", known.ufrag):
+            # stanza.js names the fragment alone.
+            transport = ice.Transport(
+                known.ufrag, known.pwd, transport.candidates, (), transport.gathering_complete
+            )
+        if transport.fingerprints and _digests(transport.fingerprints) != _digests(
+            self._peer_fingerprints
+        ):
+            raise SecurityError("another certificate in the middle of a call")
+        if transport.pwd:
+            self._live().remote_transport(leg.road, transport)
+
+    def _replaced(self, key: Key, transport: ice.Transport) -> None:
+        """The peer looks for another way."""
+        leg = self.legs.get(key)
+        if leg is None or leg.road not in self._started:
+            self._post(lambda: self._session.transport_reject(key))
+            return
+        self._remote(key, transport)
+        self._peer_transports[leg.road] = transport
+        own = self._live().restart(leg.road)
+        self._tasks.start(f"gather {leg.road}", self._live().gather(leg.road))
+        self._post(lambda: self._session.transport_accept(key, ice.build(own)))
+
+    # -- contents that come and go ----------------------------------------------------------------
+
+    async def add(self, name: str, kind: MediaType, senders: str) -> Key:
+        """Offer one more content.
+
+        Raises:
+            NotAvailable: not while the call is as it is.
+        """
+        engine = self._live()
+        creator = str(self._link.role)
+        road = self._main if self._bundle else name
+        if road not in self._started:
+            engine.add_road(road)
+            await self._gather([road])
+        leg = self._leg((creator, name), kind, road)
+        leg.senders = senders
+        leg.own = self._own_description(leg)
+        content = self._content(leg, "actpass")
+        payload = []
+        if self._bundle:
+            self._bundle = (*self._bundle, name)
+            payload = [grouping.build_group(list(self._bundle))]
+        self._post(lambda: self._session.content_add((content,), payload))
+        self._trickling.add(road)
+        return leg.key
+
+    def _add_accepted(self, content: Content) -> None:
+        leg = self.legs.get((content.creator, content.name))
+        if leg is None:
+            return
+        self._take(leg, content)
+        leg.agreed = True
+        self._start_roads()
+        self._listener.leg_changed(leg)
+        self._tasks.start("open", self._open())
+
+    def _added(self, content: Content) -> None:
+        """The peer wants one more; it is taken, and what we send in it is the user's choice."""
+        description = rtp.parse(_present(content.description))
+        try:
+            own = negotiation.answer(description)
+        except negotiation.Unsupported:
+            key = (content.creator, content.name)
+            self._post(lambda: self._session.content_reject((key,), "incompatible-parameters"))
+            return
+        road = self._main if self._bundle else content.name
+        leg = self._leg((content.creator, content.name), MediaType[description.media.upper()], road)
+        leg.own = own
+        try:
+            self._take(leg, content)
+        except PeerError:
+            del self.legs[leg.key]
+            raise
+        self._listener.leg_added(leg)
+        self._tasks.start("accept content", self._accept_added(leg))
+
+    async def _accept_added(self, leg: Leg) -> None:
+        engine = self._live()
+        if leg.road not in self._started:
+            engine.add_road(leg.road)
+            engine.remote_transport(leg.road, self._peer_transports[leg.road])
+            await self._gather([leg.road])
+            self._own_setup = _answering(self._peer_fingerprints)
+        leg.own = self._own_description(leg)
+        content = self._content(leg, self._own_setup if leg.road != self._main else "actpass")
+        if self._bundle:
+            self._bundle = (*self._bundle, leg.key[1])
+        self._post(lambda: self._session.content_accept((content,), ()))
+        leg.agreed = True
+        self._trickling.add(leg.road)
+        self._start_roads()
+        await self._open()
+
+    async def remove(self, key: Key) -> None:
+        """Take a content away; the last one ends the call."""
+        leg = self.legs.pop(key, None)
+        if leg is None:
+            return
+        self._post(lambda: self._session.content_remove((key,), "success"))
+        await self._close_leg(leg)
+
+    async def set_senders(self, key: Key, senders: str) -> None:
+        """content-modify."""
+        leg = self.legs.get(key)
+        if leg is None or leg.senders == senders:
+            return
+        leg.senders = senders
+        self._post(lambda: self._session.content_modify(key, senders))
+        await self._open()
+
+    def _drop(self, leg: Leg, condition: str) -> None:
+        self.legs.pop(leg.key, None)
+        self._tasks.start("close content", self._close_leg(leg))
+        self._listener.leg_gone(leg.key, condition)
+
+    async def _close_leg(self, leg: Leg) -> None:
+        engine = self._engine
+        if engine is None:
+            return
+        if leg.open:
+            leg.open = False
+            await engine.close_content(_name(leg.key))
+        if leg.road not in {each.road for each in self.legs.values()}:
+            self._started.discard(leg.road)
+            self._connected.discard(leg.road)
+            await engine.close_road(leg.road)
+
+    # -- what the channel asks ------------------------------------------------------------------
+
+    def info(self, element: Element) -> None:
+        """session-info (XEP-0167 section 8); nobody minds if the peer does not know it."""
+        self._post(lambda: self._session.session_info(element))
+
+    def mute(self, on: bool) -> None:
+        """What the microphone hears is not sent."""
+        for leg in self.legs.values():
+            if leg.open and leg.media is MediaType.AUDIO and self._engine is not None:
+                self._engine.mute(_name(leg.key), on)
+
+    def hold(self, on: bool) -> None:
+        """Nothing flows either way."""
+        if self._engine is not None:
+            self._engine.hold(on)
+
+    def tone(self, key: Key, event: int, milliseconds: int) -> None:
+        """Raises: NotAvailable: the contact takes none, or no media flow."""
+        self._live().dtmf(_name(key), event, milliseconds)
+
+    async def media_chosen(self, kind: MediaType) -> None:
+        """Another source or sink for what is open."""
+        engine = self._live()
+        for leg in list(self.legs.values()):
+            if leg.open and leg.media is kind:
+                await engine.replace_source(_name(leg.key), self._choice.source(kind))
+                await engine.replace_sink(_name(leg.key), self._choice.sink(kind))
+
+    async def reopen(self) -> None:
+        """Directions may have changed on our side."""
+        await self._open()
+
+    async def statistics(self) -> dict[Key, object]:
+        """Figures of each content that is open."""
+        if self._engine is None:
+            return {}
+        return {self._key(name): each for name, each in (await self._engine.stats()).items()}
+
+    async def close(self) -> None:
+        """Everything ends; the session is not told."""
+        self._closing = True
+        engine, self._engine = self._engine, None
+        if engine is not None:
+            await engine.close()
+
+    # -- inside -----------------------------------------------------------------------------------
+
+    def _live(self) -> MediaEngine:
+        if self._engine is None:
+            raise NotAvailable("The call has not begun, or has ended")
+        return self._engine
+
+    def _key(self, name: str) -> Key:
+        creator, _, rest = name.partition("/")
+        return creator, rest
+
+    def _post(self, make: Callable[[], object]) -> None:
+        """Send what ``make`` makes, unless the session is over."""
+        if self._link.ended:
+            return
+        try:
+            stanza = make()
+        except NotAvailable as error:
+            log.info("not sent: %s", error)
+            return
+        self._link.post(stanza, refused=_ignore)  # type: ignore[arg-type]
+
+
+def _ignore(error: Exception) -> None:
+    log.info("the contact's client refused a stanza of the call: %s", error)
+
+
+def _name(key: Key) -> str:
+    """Of a content in the engine: two sides may give the same name."""
+    return "/".join(key)
+
+
+def _digests(fingerprints: Sequence[ice.DtlsFingerprint]) -> set[tuple[str, bytes]]:
+    return {(each.hash, each.digest) for each in fingerprints}
+
+
+def _first_setup(fingerprints: Sequence[ice.DtlsFingerprint]) -> str | None:
+    return next((each.setup for each in fingerprints), None)
+
+
+def _answering(fingerprints: Sequence[ice.DtlsFingerprint]) -> str:
+    return ice.answer_setup(_first_setup(fingerprints))
+
+
+def _present(element: Element | None) -> Element:
+    if element is None:
+        raise PeerError("a content without description or transport")
+    return element

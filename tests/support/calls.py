@@ -1,0 +1,150 @@
+"""Calls over D-Bus in tests: one side's end of a call, driven as a client would."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import struct
+import wave
+from array import array
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dbus_fast import Variant
+
+from tests.support.side import CHANNEL, CONNECTION, Side, plain
+
+CALL = CHANNEL + ".Type.Call1"
+CALL_MEDIA = CHANNEL + ".Interface.CallMedia1"
+HOLD = CHANNEL + ".Interface.Hold"
+MUTE = "org.freedesktop.Telepathy.Call1.Interface.Mute"
+CONTENT = "org.freedesktop.Telepathy.Call1.Content"
+STREAM = "org.freedesktop.Telepathy.Call1.Stream"
+DTMF = CONTENT + ".Interface.DTMF"
+REQUESTS = CONNECTION + ".Interface.Requests"
+
+PENDING_INITIATOR, INITIALISING, INITIALISED, ACCEPTED, ACTIVE, ENDED = range(1, 7)
+PATIENCE = 20.0
+
+
+@dataclass
+class OneCall:
+    """A call's channel on one side."""
+
+    side: Side
+    path: str
+    properties: dict[str, Any]
+
+    async def accept(self) -> None:
+        await self.side.cm(self.path, CALL, "Accept")
+
+    async def hangup(self, reason: int = 2, message: str = "") -> None:
+        await self.side.cm(self.path, CALL, "Hangup", "uss", reason, "", message)
+
+    async def state(self) -> int:
+        return int(await self.side.get(self.path, CALL, "CallState"))
+
+    async def until(self, *states: int) -> tuple[int, int, tuple[int, int, str, str]]:
+        """State, flags and reason, once the state is one of these."""
+        try:
+            async with asyncio.timeout(PATIENCE):
+                while True:
+                    shown = await self.side.get_all(self.path, CALL)
+                    if shown["CallState"] in states:
+                        return shown["CallState"], shown["CallFlags"], shown["CallStateReason"]
+                    await asyncio.sleep(0.05)
+        except TimeoutError:
+            shown = await self.side.get_all(self.path, CALL)
+            raise AssertionError(f"{self.side.name}: {shown}\n{self.side.log}") from None
+
+    async def property(self, interface: str, name: str) -> Any:
+        return await self.side.get(self.path, interface, name)
+
+    async def choose(self, name: str, value: str) -> None:
+        """Set a property of CallMedia1."""
+        await self.side.cm(
+            self.path,
+            "org.freedesktop.DBus.Properties",
+            "Set",
+            "ssv",
+            CALL_MEDIA,
+            name,
+            Variant("s", value),
+        )
+
+    async def contents(self) -> list[str]:
+        return list(await self.property(CALL, "Contents"))
+
+    async def statistics(self) -> dict[str, dict[str, Any]]:
+        found = await self.side.cm(self.path, CALL_MEDIA, "GetStatistics")
+        return dict(plain(found))
+
+    async def figures(self, **at_least: float) -> dict[str, Any]:
+        """Of the first content, once each of these has been reached (``packets_sent=50``)."""
+        async with asyncio.timeout(PATIENCE):
+            while True:
+                for each in (await self.statistics()).values():
+                    if all(
+                        each.get(k.replace("_", "-"), -math.inf) >= v for k, v in at_least.items()
+                    ):
+                        return each
+                await asyncio.sleep(0.1)
+
+
+async def call(
+    caller: Side, target: str, *, audio: bool = True, video: bool = False, **more: Variant
+) -> OneCall:
+    """CreateChannel; not accepted yet."""
+    request = {
+        CHANNEL + ".ChannelType": Variant("s", CALL),
+        CHANNEL + ".TargetHandleType": Variant("u", 1),
+        CHANNEL + ".TargetID": Variant("s", target),
+        **({CALL + ".InitialAudio": Variant("b", True)} if audio else {}),
+        **({CALL + ".InitialVideo": Variant("b", True)} if video else {}),
+        **more,
+    }
+    path, properties = await caller.cm(
+        caller.connection, REQUESTS, "CreateChannel", "a{sv}", request
+    )
+    return OneCall(caller, path, plain(properties))
+
+
+async def incoming(callee: Side, *, skip: int = 0) -> OneCall:
+    """The call that rings at a side."""
+    path, properties = await callee.new_channel(CALL, skip=skip)
+    return OneCall(callee, path, properties)
+
+
+def loudness(path: Path) -> float:
+    """Of a WAV file, root mean square as a share of full scale."""
+    samples = _samples(path)
+    if not samples:
+        return 0.0
+    return math.sqrt(sum(s * s for s in samples) / len(samples)) / 32768
+
+
+def strength(path: Path, hertz: float) -> float:
+    """How much of a WAV file's power is at one frequency (Goertzel): 0 to 1."""
+    with wave.open(str(path)) as file:
+        rate = file.getframerate()
+    samples = _samples(path)[-rate:]
+    if not samples:
+        return 0.0
+    coefficient = 2 * math.cos(2 * math.pi * hertz / rate)
+    before = last = 0.0
+    for sample in samples:
+        before, last = last, sample + coefficient * last - before
+    power = last * last + before * before - coefficient * last * before
+    total = sum(s * s for s in samples)
+    return 2 * power / (len(samples) * total) if total else 0.0
+
+
+def _samples(path: Path) -> array[int]:
+    """The first channel."""
+    with wave.open(str(path)) as file:
+        channels = file.getnchannels()
+        assert file.getsampwidth() == 2
+        data = file.readframes(file.getnframes())
+    samples = array("h", struct.unpack(f"<{len(data) // 2}h", data))
+    return samples[::channels]
