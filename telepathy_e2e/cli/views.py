@@ -98,6 +98,9 @@ class ChannelView(View):
             for name, value in values.items():
                 if len(self.states) == seen or (interface, name) not in self.values:
                     self.values[interface, name] = value
+            if len(self.states) == seen and not self.peer_started:
+                # Who comes late has missed the signal.
+                self.peer_started = str(values.get("StartedMethod", ""))
         self._touch()
 
     async def read(self, interface: str) -> None:

@@ -97,8 +97,12 @@ class Asked:
 
     # -- answering ----------------------------------------------------------------------------
 
-    async def answer(self) -> None:
-        """Answer from memory, or ask people."""
+    async def answer(self, before: str = "") -> Action:
+        """Answer from memory, or ask people; ``before`` tells them what has just happened.
+
+        Returns:
+            What memory said.
+        """
         async with self._turn:
             given = await self._decide()
             done = await self._give(given)
@@ -110,12 +114,23 @@ class Asked:
                 urgency=LOW,
             )
         if not done:
-            await self._ask("")
+            await self._ask(before)
+            return Action.ASK
+        return given.action
 
-    async def follow(self, state: str) -> None:
-        """It was there before we came; ``state`` as it is now."""
+    async def follow(self, state: str, started: str = "", text: str = "") -> None:
+        """It was there before we came.
+
+        Args:
+            state, started, text: State, StartedMethod and ShortAuthenticationString as they are.
+        """
         if state == "pending":
             await self.answer()
+        elif state == "comparing" and started and not text:
+            # The other side waits for an answer, and nobody here may know.
+            wish = self._wish(started)
+            if await self.answer(wish) is Action.PROCEED:
+                await self._ask(wish)
 
     async def _decide(self) -> Answer:
         answer = self._memory.decide(self.question)
@@ -227,8 +242,11 @@ class Asked:
     def peer_started(self, method: str) -> None:
         """The other side wants to compare."""
         if not self._comparing:
-            how = "compare short strings" if method == "sas" else "compare a password"
-            self._start("ask", self._ask(f"{self._name} wants to {how}. "))
+            self._start("ask", self._ask(self._wish(method)))
+
+    def _wish(self, method: str) -> str:
+        how = "compare short strings" if method == "sas" else "compare a password"
+        return f"{self._name} wants to {how}. "
 
     def string_ready(self, text: str) -> None:
         """There is a string; whoever began elsewhere sees it there."""

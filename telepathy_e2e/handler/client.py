@@ -99,7 +99,8 @@ class Handler:
         except Exit as error:
             log.info("%s: %s", asked.path, error)
             return
-        await asked.follow(str(shown.get("State", "")))
+        now = ("State", "StartedMethod", "ShortAuthenticationString")
+        await asked.follow(*(str(shown.get(name, "")) for name in now))
 
     async def _announce(self, connection: str, *, there: bool) -> None:
         path = "/" + connection.replace(".", "/")

@@ -156,6 +156,7 @@ class FakeQuestion(Channel):
         self.reason = "continuity"
         self.state = "pending"
         self.short_authentication_string = ""
+        self.started_method = ""
         self.calls: list[tuple[Any, ...]] = []
 
     def immutable_properties(self) -> dict[str, object]:

@@ -179,6 +179,14 @@ async def test_a_questions_events_are_signals(served: Served) -> None:
         ("PeerStarted", ["sas"]),
         ("PropertiesChanged", [PV, {"ShortAuthenticationString": Variant("s", "ABC123")}, []]),
     ]
+    question.started_method = "sas"
+    question.events.emit(Changed(PV, ("StartedMethod",)))
+    await served.settle()
+    assert served.told()[-1] == (
+        "PropertiesChanged",
+        [PV, {"StartedMethod": Variant("s", "sas")}, []],
+    )
+    assert (await served.get_all(question.object_path, PV))["StartedMethod"].value == "sas"
 
 
 async def test_accepting_tells_everybody_and_takes_the_certificate_along(served: Served) -> None:

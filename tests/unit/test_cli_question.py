@@ -355,6 +355,17 @@ async def test_the_other_sides_beginning_is_said(cm: FakeCM) -> None:
     assert "sas-started" not in output.names()
 
 
+async def test_the_other_sides_beginning_is_said_to_who_comes_late(cm: FakeCM) -> None:
+    question = await new_question(cm)
+    compares(cm)
+    cm.properties[question, PV]["StartedMethod"] = Variant("s", "sas")
+    cm.properties[question, PV]["State"] = Variant("s", "comparing")
+    output = Person(are_both_strings_the_same="y", shall_be_done="s")
+    assert await ask(cm, question, output, Answers()) == ("verified", "sas")
+    assert output.event("peer-started")["method"] == "sas"
+    assert "sas-started" not in output.names()
+
+
 async def test_the_other_sides_beginning_is_heard_while_the_person_thinks(cm: FakeCM) -> None:
     question = await new_question(cm)
     compares(cm)

@@ -259,6 +259,37 @@ async def test_who_is_asked_to_compare_is_told_and_not_while_he_does(scene: Scen
     assert await scene.later.run() == 0
 
 
+async def test_who_comes_late_finds_that_the_other_side_waits(scene: Scene) -> None:
+    scene.settings.write_text('unknown-key = "ask"')
+    asked = scene.question()
+    await asked.follow("comparing", "sas")
+    await scene.later.run()
+    assert "wants to compare short strings" in scene.last()["text"]
+    assert scene.buttons() == ["compare", "accept", "reject"]
+
+
+async def test_who_comes_late_and_lets_it_through_asks_all_the_same(scene: Scene) -> None:
+    asked = scene.question()
+    await asked.follow("comparing", "password")
+    assert scene.answers() == [("ProceedUnverified", [])]
+    assert "wants to compare a password" in scene.last()["text"]
+
+
+async def test_who_comes_late_and_remembers_the_key_asks_nobody(scene: Scene) -> None:
+    scene.remember(KEY, "sas")
+    await scene.question().follow("comparing", "sas")
+    assert scene.answers() == [("Accept", ["pin"])]
+    assert scene.fake.notified() == []
+
+
+@pytest.mark.parametrize(("started", "text"), [("", ""), ("", "ABC123"), ("sas", "ABC123")])
+async def test_a_comparison_that_this_user_takes_part_in_is_left_alone(
+    scene: Scene, started: str, text: str
+) -> None:
+    await scene.question().follow("comparing", started, text)
+    assert scene.fake.calls == []
+
+
 async def test_a_comparison_without_a_result_asks_again(scene: Scene) -> None:
     scene.settings.write_text('unknown-key = "ask"')
     asked = await scene.answer()

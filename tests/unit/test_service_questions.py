@@ -10,7 +10,13 @@ import pytest
 from telepathy_e2e.errors import InvalidArgument, NotAvailable
 from telepathy_e2e.service import names
 from telepathy_e2e.service.certificate import MAX_REJECTIONS, Rejection, TLSCertificate
-from telepathy_e2e.service.events import CertificateAccepted, CertificateRejected, Changed, Finished
+from telepathy_e2e.service.events import (
+    CertificateAccepted,
+    CertificateRejected,
+    Changed,
+    Finished,
+    PeerStarted,
+)
 from telepathy_e2e.service.verification import CertificateRequest, PeerVerification
 from telepathy_e2e.trust.policy import Demands, Policy, Reason
 from telepathy_e2e.verify.question import Question
@@ -161,6 +167,25 @@ async def test_a_ceremony_that_failed_says_why_before_its_string_and_state_go() 
         channel.ceremony_ended("failed", "sas", "timeout", spent=True)
         assert [type(event).__name__ for event in seen] == ["CeremonyFailed", "Changed", "Changed"]
         assert (channel.state, channel.short_authentication_string) == ("pending", "")
+
+
+@pytest.mark.parametrize("outcome", ["failed", "verified", "rejected"])
+async def test_what_the_other_side_began_can_be_seen_until_it_is_over(outcome: str) -> None:
+    async with two_sides() as (alice, _):
+        channel, _ = ask(alice)
+        seen = watch(channel)
+        channel.own_started("sas")
+        channel.ceremony_ended("failed", "sas", "crossed", spent=False)
+        assert channel.started_method == ""
+        started = Changed(names.PEER_VERIFICATION, ("StartedMethod",))
+        assert started not in seen
+        channel.peer_started("password")
+        assert channel.started_method == "password"
+        # Before the signal: who hears that may look.
+        assert seen.index(started) < seen.index(PeerStarted("password"))
+        channel.ceremony_ended(outcome, "password", "", spent=True)
+        assert channel.started_method == ""
+        assert seen.count(started) == 2
 
 
 # -- the certificate ------------------------------------------------------------------------
