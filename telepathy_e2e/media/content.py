@@ -32,6 +32,8 @@ from telepathy_e2e.media.sources import MediaUnavailable, Source
 from telepathy_e2e.media.tracks import OutgoingTrack
 from telepathy_e2e.tasks import TaskOwner
 
+# Seconds between requests for a whole picture, each of which is large.
+PICTURE_PAUSE = 0.5
 # Keys that wait for those before them: a long card number with its pauses.
 MAX_KEYS = 32
 # Seconds between two keys (RFC 4733 leaves it open; gateways want 50 ms at least).
@@ -92,6 +94,8 @@ class Content:
         self._bytes_received = 0
         self._codec_received = ""
         self._clockrates: dict[int, tuple[str, int]] = {}
+        self._blind = True
+        self._asked = -PICTURE_PAUSE
         self._playout = Playout()
         self.meter = Meter()
 
@@ -244,7 +248,11 @@ class Content:
         if self._sender is not None:
             inside_aiortc.enable(self._sender, self._sending and not self._held)
         if self._receiver is not None:
-            inside_aiortc.enable(self._receiver, self._receiving and not self._held)
+            on = self._receiving and not self._held
+            if on and self.kind == "video" and not inside_aiortc.enabled(self._receiver):
+                self._blind = True
+                inside_aiortc.forget_pictures(self._receiver)
+            inside_aiortc.enable(self._receiver, on)
 
     _payload_type = -1
 
@@ -254,9 +262,18 @@ class Content:
             return []
         self._bytes_received += size
         ready = [packet]
+        if self.kind == "video":
+            self._look(self._receiver, packet.ssrc)
         if self.kind == "audio":
             ready = self._order.add(packet.ssrc, packet.sequence_number, packet)
         return [each for each in ready if self._wanted(self._receiver, each)]
+
+    def _look(self, receiver: RTCRtpReceiver, ssrc: int) -> None:
+        """Ask for a whole picture until one is seen: we may have come in the middle."""
+        now = time.monotonic()
+        if self._blind and now - self._asked >= PICTURE_PAUSE:
+            self._asked = now
+            self._tasks.start("look", inside_aiortc.ask_for_picture(receiver, ssrc))
 
     def _wanted(self, receiver: RTCRtpReceiver, packet: RtpPacket) -> bool:
         if packet.payload_type in self._event_types:
@@ -296,6 +313,7 @@ class Content:
                 frame = await receiver.track.recv()
             except MediaStreamError:
                 return
+            self._blind = False
             if isinstance(frame, VideoFrame) and frame.width * frame.height <= frames.MAX_PIXELS:
                 await self._write(frame)
 

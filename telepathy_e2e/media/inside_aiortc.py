@@ -17,7 +17,7 @@ from aiortc.codecs import get_decoder, get_encoder
 from aiortc.codecs.base import Decoder, Encoder
 from aiortc.codecs.opus import OpusEncoder
 from aiortc.codecs.vpx import VpxPayloadDescriptor
-from aiortc.jitterbuffer import JitterFrame
+from aiortc.jitterbuffer import JitterBuffer, JitterFrame
 from aiortc.rtcdtlstransport import (
     RTCCertificate,
     RTCDtlsFingerprint,
@@ -26,7 +26,7 @@ from aiortc.rtcdtlstransport import (
     SRTPProtectionProfile,
 )
 from aiortc.rtcrtpparameters import RTCRtpCodecParameters
-from aiortc.rtcrtpreceiver import RemoteStreamTrack
+from aiortc.rtcrtpreceiver import NackGenerator, RemoteStreamTrack
 from aiortc.rtp import RtcpByePacket, RtcpPacket, RtpPacket, is_rtcp
 from cryptography import x509
 from cryptography.hazmat.bindings.openssl.binding import Binding
@@ -63,6 +63,10 @@ MAX_DECODED = {"audio": 25, "video": 3}
 # RFC 6562 section 3: from the sizes of packets words can be told, and that somebody is silent.
 # Constant, so that 64 kbit/s, which is good for speech in stereo, are sent in silence as well.
 OPUS_BIT_RATE = 64000
+
+# Packets of pictures that wait for one that is missing, before a whole picture is asked for: a
+# large one has a hundred. aiortc's 512 are eight seconds of a still picture.
+PICTURE_PACKETS = 256
 
 # What parsing somebody's bytes raises inside aiortc: it catches the first only, and would end.
 _WRONG_BYTES = (ValueError, struct.error, IndexError, KeyError)
@@ -326,6 +330,8 @@ def make_receiver(kind: str, transport: SecureTransport, rtcp_ssrc: int) -> RTCR
     receiver._set_rtcp_ssrc(rtcp_ssrc)
     if kind == "audio":
         receiver._RTCRtpReceiver__jitter_buffer = _Through()  # type: ignore[attr-defined]
+    else:
+        forget_pictures(receiver)
     return receiver
 
 
@@ -348,6 +354,17 @@ def enable(half: RTCRtpSender | RTCRtpReceiver, on: bool) -> None:
     half._enabled = on
 
 
-def request_keyframe(sender: RTCRtpSender) -> None:
-    """The next picture can be decoded without those before it."""
-    sender._send_keyframe()
+def enabled(half: RTCRtpSender | RTCRtpReceiver) -> bool:
+    return half._enabled
+
+
+def forget_pictures(receiver: RTCRtpReceiver) -> None:
+    """Wait for none of the packets that did not come: after a hold they are not coming."""
+    buffer = JitterBuffer(capacity=PICTURE_PACKETS, is_video=True)
+    receiver._RTCRtpReceiver__jitter_buffer = buffer  # type: ignore[attr-defined]
+    receiver._RTCRtpReceiver__nack_generator = NackGenerator()  # type: ignore[attr-defined]
+
+
+async def ask_for_picture(receiver: RTCRtpReceiver, ssrc: int) -> None:
+    """Of the peer, one that can be decoded without those before it (RFC 4585 section 6.3.1)."""
+    await receiver._send_rtcp_pli(ssrc)

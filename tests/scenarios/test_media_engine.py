@@ -624,3 +624,23 @@ async def test_who_hangs_up_while_ice_or_dtls_runs_leaves_nothing() -> None:
         for _ in range(turns):
             await asyncio.sleep(0.001)
         await call.close()
+
+
+@pytest.mark.parametrize("description", [VP8, H264])
+async def test_who_begins_to_look_in_the_middle_gets_a_whole_picture(
+    description: Description,
+) -> None:
+    async with connected() as call:
+        await call.alice.engine.open_content(
+            "c", "m", send=description, receive=None, source="test-pattern"
+        )
+        await asyncio.sleep(0.5)
+        ears, start = Ears(), asyncio.get_running_loop().time()
+        await call.bob.engine.open_content("c", "m", send=None, receive=description, sink=ears)
+        await until(lambda: len(ears.pictures) > 5)
+        call.bob.engine.hold(True)
+        await asyncio.sleep(0.3)
+        seen = len(ears.pictures)
+        call.bob.engine.hold(False)
+        await until(lambda: len(ears.pictures) > seen + 5)
+        assert asyncio.get_running_loop().time() - start < 5

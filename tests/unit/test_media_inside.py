@@ -65,6 +65,8 @@ async def test_a_receiver_has_what_we_replace() -> None:
         plain = RTCRtpReceiver(kind, transport())
         assert callable(plain._RTCRtpReceiver__jitter_buffer.add)  # type: ignore[attr-defined]
         assert plain._enabled is True
+        assert callable(plain._send_rtcp_pli)
+        assert hasattr(plain, "_RTCRtpReceiver__nack_generator")
         ours = inside_aiortc.make_receiver(kind, transport(), 17)
         assert ours.track.kind == kind
         assert inside_aiortc.undecoded(ours) == 0
