@@ -162,6 +162,13 @@ class ContentTable:
 
     def remove(self, key: ContentKey) -> None:
         del self._entries[key]
+        self.forget(key)
+
+    def forget(self, key: ContentKey) -> None:
+        """Something that is not there: what is still said of it means nothing."""
+        if key in self._entries:
+            return
+        self._gone.pop(key, None)
         self._gone[key] = None
         if len(self._gone) > MAX_GONE:
             del self._gone[next(iter(self._gone))]

@@ -39,7 +39,7 @@ from .events import (
     tie_break,
 )
 from .stanzas import Action, Content, Jingle, Reason
-from .states import CALL_MOVES, ContentState, TransportState
+from .states import CALL_MOVES, ContentState, State, TransportState
 
 _SENDERS = frozenset(("both", "initiator", "none", "responder"))
 
@@ -304,10 +304,16 @@ class CallSession(BaseSession):
 
     def _contents_added(self, jingle: Jingle) -> list[Event]:
         table = self._table.copy()
-        for content in jingle.contents:
-            if self.role is Role.INITIATOR and self._table.adds_alike(content):
-                raise tie_break()
-            table.add_theirs(content, initial=False)
+        try:
+            for content in jingle.contents:
+                if self.role is Role.INITIATOR and self._table.adds_alike(content):
+                    raise tie_break()
+                table.add_theirs(content, initial=False)
+        except PeerError:
+            # Its candidates are on their way, and are no offence.
+            for content in jingle.contents:
+                self._table.forget(key_of(content))
+            raise
         self._table = table
         return [ContentAdded(content, jingle.payload) for content in jingle.contents]
 
@@ -328,8 +334,8 @@ class CallSession(BaseSession):
             self._table.remove(entry.key)
             gone = ContentRejected if rejected else ContentRemoved
             events.append(gone(entry.key, reason))
-        if known and not len(self._table):
-            # Nothing is left (XEP-0166 sections 7.2.4 and 7.2.5): say so, and end.
+        if known and self._is_void():
+            # XEP-0166 sections 7.2.4 and 7.2.5: say so, and end.
             void = Jingle(Action.SESSION_TERMINATE, self.sid, reason=Reason("success"))
             events += [Send(void), Terminated(reason)]
         return events
@@ -367,6 +373,11 @@ class CallSession(BaseSession):
                 raise PeerError(f"{jingle.action} for an unknown content", "item-not-found")
         return known, events
 
+    def _is_void(self, without: Sequence[ContentKey] = ()) -> bool:
+        """Whether nothing is left; of a call that is not taken yet, nothing to take."""
+        left = [entry for entry in self._table if entry.key not in without]
+        return not any(entry.initial or self._state is State.ACTIVE for entry in left)
+
     def _has(self, content: Content) -> bool:
         key = key_of(content)
         return self._table.get(key) is not None or self._table.was(key)
@@ -398,8 +409,8 @@ class CallSession(BaseSession):
             raise ValueError("no content")
         for key in keys:
             self._own_view(key, action)
-        if {entry.key for entry in self._table} <= set(keys):
-            # Both sides might take away the last but one at once: the session says it is over.
+        if self._is_void(without=keys):
+            # Said outright: the other side may be adding one in the same moment.
             return self.terminate(condition, text)
         for key in keys:
             self._table.remove(key)
