@@ -90,6 +90,7 @@ PARAMETERS: Final = (
     Parameter("e2e-ask-certificate", "b", default=False),
     Parameter("e2e-always-verify", "b", default=False),
     Parameter("e2e-publish-identity", "b", default=True),
+    Parameter("e2e-hide-identity", "b", default=False),
     Parameter("e2e-ca-file", "s"),
     Parameter("e2e-openpgp", "b", default=False),
     Parameter("call-audio-source", "s", default="pulse"),
@@ -128,6 +129,9 @@ def parse(given: Mapping[str, Variant]) -> dict[str, Any]:
     _check_meaning(result)
     if result["old-ssl"] and "port" not in given:
         result["port"] = DIRECT_TLS_PORT
+    if result["e2e-hide-identity"] and "e2e-publish-identity" not in given:
+        # Shown to whoever asks the server, there would be nothing left to hide.
+        result["e2e-publish-identity"] = False
     return result
 
 

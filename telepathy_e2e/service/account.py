@@ -51,6 +51,7 @@ class Account(Owner, Protocol):
     tasks: TaskOwner
     policy: Policy
     always_verify: bool
+    hide_identity: bool
     ask_certificate: bool
     tries: ContactTries
     parameters: Mapping[str, object]

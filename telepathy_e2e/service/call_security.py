@@ -87,6 +87,7 @@ class CallSecurity(Guard):
                 methods=CEREMONIES,
                 tries=self._account.tries.session(own, peer),
                 attestations=self._own_attestations,
+                hello_last=self._hello_last(link.role),
             ),
             [_fingerprint(each) for each in fingerprints],
             messages=messages,

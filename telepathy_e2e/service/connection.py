@@ -159,6 +159,7 @@ class Connection:
         self.self_id = bare(account)
         self.policy = Policy.parse(str(parameters["e2e-policy"]))
         self.always_verify = bool(parameters["e2e-always-verify"])
+        self.hide_identity = bool(parameters["e2e-hide-identity"])
         self.ask_certificate = bool(parameters["e2e-ask-certificate"])
         self.attestations = Attestations(parameters)
         self.channels: dict[str, Channel] = {}

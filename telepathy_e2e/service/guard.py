@@ -23,6 +23,7 @@ from telepathy_e2e.errors import (
     PeerError,
     TelepathyError,
 )
+from telepathy_e2e.role import Role
 from telepathy_e2e.service.account import Account
 from telepathy_e2e.service.failures import Fault, SecurityFailed
 from telepathy_e2e.service.sessions import Link
@@ -127,6 +128,13 @@ class Guard:
             self._account.self_id, own_fingerprint
         )
         return self._credentials
+
+    def _hello_last(self, role: Role) -> bool:
+        """Whether we show our identity only to a peer whose own was accepted.
+
+        The initiator never does: two that both wait would wait for ever (xtls.md, "hello").
+        """
+        return self._account.hide_identity and role is Role.RESPONDER
 
     # -- security-info ----------------------------------------------------------------------
 

@@ -141,6 +141,7 @@ class Security(Guard):
             methods=CEREMONIES,
             tries=self._account.tries.session(own, peer),
             attestations=self._own_attestations,
+            hello_last=self._hello_last(link.role),
         )
 
     # -- the handshake and the gate ---------------------------------------------------------

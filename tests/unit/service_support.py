@@ -266,6 +266,7 @@ class Side:
         self.identities = _IDENTITIES.setdefault(jid, MemoryIdentities(jid))
         self.policy = Policy.OPPORTUNISTIC
         self.always_verify = False
+        self.hide_identity = False
         self.ask_certificate = False
         self.attestations = Attestations({})
         self.handler = False

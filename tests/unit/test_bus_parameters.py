@@ -124,6 +124,14 @@ def test_old_ssl_has_its_own_customary_port() -> None:
     assert parse({**old, "port": Variant("q", 5222)})["port"] == 5222
 
 
+def test_who_hides_his_identity_does_not_publish_it_unless_he_says_so() -> None:
+    hides = {**ACCOUNT, "e2e-hide-identity": Variant("b", True)}
+    assert parse(ACCOUNT)["e2e-publish-identity"] is True
+    assert parse(hides)["e2e-publish-identity"] is False
+    both = {**hides, "e2e-publish-identity": Variant("b", True)}
+    assert parse(both)["e2e-publish-identity"] is True
+
+
 def test_an_account_is_identified_by_its_bare_jid() -> None:
     assert identify({"account": Variant("s", "Alice@example.test/x")}) == "alice@example.test"
     with pytest.raises(InvalidArgument):

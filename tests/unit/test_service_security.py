@@ -581,6 +581,56 @@ async def test_a_server_that_holds_the_hellos_back_stops_it_at_the_deadline(
         assert not any(end.security.encrypted for end in pair.ends)
 
 
+class Hellos:
+    """A server that notes who sends sealed messages, and keeps those of ``dropped`` back."""
+
+    def __init__(self, dropped: str = "") -> None:
+        self.dropped = dropped
+        self.seen: list[str] = []
+
+    def __call__(self, sender: str, stanza: Element) -> Element | None:
+        jingle = jingle_of(stanza)
+        if jingle is None or jingle.get("action") != "security-info":
+            return stanza
+        self.seen.append(sender.partition("@")[0])
+        return None if sender.startswith(self.dropped or "-") else stanza
+
+
+async def test_a_responder_that_hides_shows_its_identity_after_the_others() -> None:
+    async with two_sides() as (alice, bob):
+        alice.server.attack = hellos = Hellos()
+        # Who initiates says hello first, whatever is set.
+        alice.hide_identity = bob.hide_identity = True
+        pair = await Secured(alice, bob).agree()
+        one, other = await pair.secured()
+        assert hellos.seen[:2] == ["alice", "bob"]
+        await one.write(SECRET)
+        assert await within(other.read(100)) == SECRET
+        assert all(end.security.encrypted for end in pair.ends)
+
+
+@pytest.mark.parametrize("hides", [True, False])
+async def test_whoever_shows_nothing_to_a_responder_that_hides_is_shown_nothing(
+    hides: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from telepathy_e2e.xtls import association
+
+    monkeypatch.setattr(association, "HELLO_TIMEOUT", 0.2)
+    async with two_sides() as (alice, bob):
+        alice.server.attack = hellos = Hellos(dropped="alice")
+        bob.hide_identity = hides
+        pair = await Secured(alice, bob).agree()
+        hers, his = pair.start()
+        # Neither waits longer than it would otherwise.
+        for task in (hers, his) if hides else (his,):
+            with pytest.raises(SecurityFailed) as failure:
+                await within(task)
+            assert failure.value.condition == "security-error"
+        if not hides:
+            await within(hers)
+        assert ("bob" in hellos.seen) is not hides
+
+
 async def test_a_handshake_that_nobody_answers_stops_at_its_deadline(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
