@@ -48,6 +48,11 @@ class TaskOwner:
             if task is not current:
                 task.cancel()
 
+    async def wait(self) -> None:
+        """Wait until all that runs now has ended by itself."""
+        if self._tasks:
+            await asyncio.wait(list(self._tasks))
+
     async def close(self) -> None:
         """Cancel what still runs and wait until it is gone; the calling task is left alone."""
         current = _current()

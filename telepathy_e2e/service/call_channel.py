@@ -291,6 +291,10 @@ class Call(ProtectedChannel):
             wants_sending=bool(wanted & Direction.SEND),
             wants_receiving=bool(wanted & Direction.RECEIVE),
         )
+        if wanted & Direction.SEND:
+            content.stream.sending(
+                Sending.SENDING, StateReason(self.self_handle, Reason.USER_REQUESTED)
+            )
         try:
             await dialogue.add(key[1], media, self._senders(content))
         except TelepathyError:
@@ -706,11 +710,9 @@ class Call(ProtectedChannel):
             self.call_state_details["debug-message"] = reason.message
         self._set_state(State.ENDED, reason)
         self.events.emit(CallMembersChanged({}, {}, (self.target_handle,), reason.struct()))
-        if self._dialogue is not None:
-            self._account.tasks.start("close call", self._dialogue.close())
-            self._dialogue = None
         self.tasks.cancel()
-        self._account.calls.ended(self)
+        self._account.calls.ended(self, self._dialogue)
+        self._dialogue = None
 
     def _set_state(self, state: State, reason: StateReason) -> None:
         if state is not State.INITIALISED:

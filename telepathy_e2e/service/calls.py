@@ -27,6 +27,7 @@ from telepathy_e2e.service.failures import SecurityFailed
 from telepathy_e2e.service.feature import Feature, text_of
 from telepathy_e2e.service.file_requests import demands
 from telepathy_e2e.service.requests import ChannelRequest
+from telepathy_e2e.tasks import TaskOwner
 from telepathy_e2e.trust.policy import Demands
 from telepathy_e2e.xmpp import call_messages, messages
 from telepathy_e2e.xmpp.jid import bare
@@ -80,6 +81,7 @@ class Calls(Feature):
         self._account = account
         self._calls: set[Call] = set()
         self._ended: dict[str, Channel] = {}
+        self._closing = TaskOwner("media")
         self.proposing: dict[str, Placing] = {}
         self.proposed: dict[tuple[str, str], Proposed] = {}
 
@@ -324,13 +326,19 @@ class Calls(Feature):
 
     # -- the end ----------------------------------------------------------------------------
 
-    def ended(self, call: Call) -> None:
+    def ended(self, call: Call, dialogue: Dialogue | None) -> None:
         """A call is over; its channel stays until somebody closes it."""
         self._calls.discard(call)
+        if dialogue is not None:
+            self._closing.start("media", dialogue.close())
         if not call.closed:
             self._ended[call.object_path] = call
             if len(self._ended) > MAX_ENDED:
                 next(iter(self._ended.values())).close()
+
+    async def closed(self) -> None:
+        """Wait until the media of all calls that are over have let go of their devices."""
+        await self._closing.wait()
 
     def forget(self, call: Call) -> None:
         """It was never shown."""

@@ -292,6 +292,7 @@ class Connection:
             channel.disconnected(why, stopped=error is None)
         for feature in self.features:
             feature.disconnected(why, stopped=error is None)
+        await self.calls.closed()
         await self.hub.close()
         await self.client.disconnect()
         await self.listener.close()

@@ -6,15 +6,23 @@ import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import pytest
 import pytest_asyncio
 from dbus_fast import Variant
 
 from tests.support.calls import (
+    ACCEPTED,
     ACTIVE,
     CALL,
+    CONTENT,
+    DTMF,
     ENDED,
+    HOLD,
     INITIALISED,
+    MUTE,
+    PATIENCE,
     PENDING_INITIATOR,
+    STREAM,
     OneCall,
     call,
     incoming,
@@ -22,7 +30,7 @@ from tests.support.calls import (
 )
 from tests.support.pair import Pair
 from tests.support.prosody import Prosody
-from tests.support.side import E2E, FILE_TRANSFER, SECURABLE, DBusFailure
+from tests.support.side import E2E, FILE_TRANSFER, SECURABLE, VERIFICATION, DBusFailure, Side
 
 BOTH = (CALL, FILE_TRANSFER)
 
@@ -33,6 +41,15 @@ async def pair(prosody: Prosody) -> AsyncIterator[Pair]:
     pair = await Pair.start(prosody, alice=media, bob=media, alice_handles=BOTH, bob_handles=BOTH)
     yield pair
     await pair.stop()
+
+
+async def short_string(side: Side, question: str) -> str:
+    async with asyncio.timeout(PATIENCE):
+        while True:
+            shown = await side.get(question, VERIFICATION, "ShortAuthenticationString")
+            if shown:
+                return str(shown)
+            await asyncio.sleep(0.02)
 
 
 async def talking(pair: Pair) -> tuple[OneCall, OneCall]:
@@ -67,6 +84,116 @@ async def test_people_talk_and_the_channel_says_that_it_is_encrypted(
     _, _, reason = await theirs.until(ENDED)
     assert reason[1:3] == (2, "")
     assert strength(heard, 440) > 0.5
+
+
+async def test_people_verify_while_they_talk(pair: Pair) -> None:
+    ours, theirs = await talking(pair)
+    question = await pair.alice.cm(ours.path, E2E, "Verify")
+    assert question != "/"
+    await pair.alice.cm(question, VERIFICATION, "StartSAS")
+    asked, _ = await pair.bob.new_channel(VERIFICATION)
+    await pair.bob.signal(lambda each: each.member == "PeerStarted")
+    await pair.bob.cm(asked, VERIFICATION, "StartSAS")
+    strings = [await short_string(*each) for each in ((pair.alice, question), (pair.bob, asked))]
+    assert strings[0] == strings[1]
+    await pair.alice.cm(question, VERIFICATION, "ConfirmSAS", "b", True)
+    await pair.bob.cm(asked, VERIFICATION, "ConfirmSAS", "b", True)
+    for one in (ours, theirs):
+        await one.side.changed(one.path, SECURABLE, "Verified", True)
+        assert await one.property(E2E, "VerifiedBy") == "sas"
+        assert await one.state() == ACTIVE
+
+
+async def test_who_rejects_hangs_up_at_once(pair: Pair) -> None:
+    ours, theirs = await talking(pair)
+    question = await pair.alice.cm(ours.path, E2E, "Verify")
+    await pair.alice.cm(question, VERIFICATION, "Reject", "s", "somebody else's voice")
+    _, _, reason = await theirs.until(ENDED)
+    assert reason[2] == "org.freedesktop.Telepathy.Error.EncryptionError"
+    await ours.until(ENDED)
+
+
+async def test_where_verification_is_demanded_nothing_is_heard_before_it(pair: Pair) -> None:
+    ours = await call(
+        pair.alice, pair.server.jid("bob"), demands={E2E + ".RequireVerified": Variant("b", True)}
+    )
+    await ours.accept()
+    theirs = await incoming(pair.bob)
+    await theirs.accept()
+    question, properties = await pair.alice.new_channel(VERIFICATION)
+    assert properties[VERIFICATION + ".Reason"] == "requested"
+    await theirs.until(ACTIVE)
+    # Bob's side sends, and nobody takes it; Alice's sends nothing.
+    await theirs.figures(packets_sent=50)
+    (heard,) = (await theirs.statistics()).values()
+    assert heard["packets-received"] == 0
+    assert await ours.statistics() == {}
+    assert await ours.state() == ACCEPTED
+    await pair.alice.cm(question, VERIFICATION, "Accept", "s", "fingerprint")
+    await ours.until(ACTIVE)
+    await theirs.figures(packets_received=20)
+    assert await ours.property(SECURABLE, "Verified") is True
+
+
+async def test_sound_and_pictures_on_one_road(pair: Pair) -> None:
+    ours = await call(pair.alice, pair.server.jid("bob"), video=True)
+    await ours.choose("VideoSource", "test-pattern")
+    await ours.accept()
+    theirs = await incoming(pair.bob)
+    assert theirs.properties[CALL + ".InitialAudio"] is True
+    assert theirs.properties[CALL + ".InitialVideo"] is True
+    await theirs.choose("VideoSource", "test-pattern")
+    await theirs.accept()
+    await asyncio.gather(ours.until(ACTIVE), theirs.until(ACTIVE))
+    for one in (ours, theirs):
+        assert len(await one.contents()) == 2
+        async with asyncio.timeout(PATIENCE):
+            while True:
+                figures = (await one.statistics()).values()
+                if sum(each["packets-received"] > 20 for each in figures) == 2:
+                    break
+                await asyncio.sleep(0.1)
+
+
+async def test_pictures_are_added_and_taken_away(pair: Pair) -> None:
+    ours, theirs = await talking(pair)
+    await ours.choose("VideoSource", "test-pattern")
+    content = await pair.alice.cm(ours.path, CALL, "AddContent", "suu", "face", 1, 3)
+    added = await pair.bob.signal(lambda each: each.member == "ContentAdded")
+    (path,) = added.body
+    shown = await pair.bob.get_all(path, CONTENT)
+    assert (shown["Type"], shown["Disposition"]) == (1, 0)
+    # Whether Bob is seen is for Bob to say.
+    (stream,) = shown["Streams"]
+    assert await pair.bob.get(stream, STREAM, "LocalSendingState") == 1
+    async with asyncio.timeout(PATIENCE):
+        while (await theirs.statistics()).get(path, {}).get("packets-received", 0) < 20:
+            await asyncio.sleep(0.1)
+    assert (await theirs.statistics())[path]["packets-sent"] == 0
+    await pair.alice.cm(content, CONTENT, "Remove")
+    await pair.bob.signal(lambda each: each.member == "ContentRemoved" and each.body[0] == path)
+    assert len(await ours.contents()) == len(await theirs.contents()) == 1
+    assert await ours.state() == ACTIVE
+
+
+async def test_hold_mute_and_keys(pair: Pair) -> None:
+    ours, _ = await talking(pair)
+    await pair.alice.cm(ours.path, HOLD, "RequestHold", "b", True)
+    await pair.bob.signal(
+        lambda each: each.member == "CallMembersChanged" and 2 in each.body[0].values()
+    )
+    assert await ours.property(CALL, "CallFlags") == 1
+    await pair.alice.cm(ours.path, HOLD, "RequestHold", "b", False)
+    assert await pair.alice.cm(ours.path, HOLD, "GetHoldState") == [0, 1]
+    await pair.alice.cm(ours.path, MUTE, "RequestMuted", "b", True)
+    assert await ours.property(MUTE, "LocalMuteState") == 1
+    (content,) = await ours.contents()
+    await pair.alice.cm(content, DTMF, "MultipleTones", "s", "12#w3")
+    await pair.alice.signal(lambda each: each.member == "StoppedTones")
+    assert await pair.alice.get(content, DTMF, "DeferredTones") == "3"
+    with pytest.raises(DBusFailure) as failure:
+        await pair.alice.cm(content, DTMF, "StartTone", "y", 16)
+    assert failure.value.name.endswith(".InvalidArgument")
 
 
 async def test_a_call_that_is_not_taken(pair: Pair) -> None:

@@ -7,6 +7,7 @@ import math
 import struct
 import wave
 from array import array
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -93,7 +94,12 @@ class OneCall:
 
 
 async def call(
-    caller: Side, target: str, *, audio: bool = True, video: bool = False, **more: Variant
+    caller: Side,
+    target: str,
+    *,
+    audio: bool = True,
+    video: bool = False,
+    demands: Mapping[str, Variant] | None = None,
 ) -> OneCall:
     """CreateChannel; not accepted yet."""
     request = {
@@ -102,7 +108,7 @@ async def call(
         CHANNEL + ".TargetID": Variant("s", target),
         **({CALL + ".InitialAudio": Variant("b", True)} if audio else {}),
         **({CALL + ".InitialVideo": Variant("b", True)} if video else {}),
-        **more,
+        **(demands or {}),
     }
     path, properties = await caller.cm(
         caller.connection, REQUESTS, "CreateChannel", "a{sv}", request

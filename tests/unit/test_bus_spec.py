@@ -12,7 +12,7 @@ import pytest
 from telepathy_e2e.agent.interface import KeyAgent
 from telepathy_e2e.bus import caller, introspection, members
 from telepathy_e2e.bus.channels.base import ChannelInterface
-from telepathy_e2e.bus.channels.table import INTERFACES
+from telepathy_e2e.bus.channels.table import BELOW, INTERFACES
 from telepathy_e2e.bus.channels.verification import TLSCertificateInterface
 from telepathy_e2e.bus.connections.base import ConnectionInterface
 from telepathy_e2e.bus.connections.contacts import ContactsInterface
@@ -40,6 +40,7 @@ def _exported(*interfaces: type[members.Interface]) -> tuple[type[members.Interf
 
 EXPORTED: dict[str, type[members.Interface]] = {
     **INTERFACES,
+    **BELOW,
     **{
         each.name: each
         for each in _exported(
