@@ -21,7 +21,7 @@ from xml.etree.ElementTree import Element
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from telepathy_e2e.attest import openpgp
+from telepathy_e2e.attest import identity, openpgp
 from telepathy_e2e.attest.certificate import check_x509, read_authorities
 from telepathy_e2e.attest.chain import fingerprint, split
 from telepathy_e2e.errors import InvalidArgument, NotAvailable, PeerError, SecurityError
@@ -61,6 +61,7 @@ def vectors(name: str) -> Any:
 
 _XTLS = vectors("xtls")
 _NODE = vectors("identity-node")
+_WORDS = vectors("attestations")["identity"]
 WALL = datetime.fromisoformat(_NODE["wall"])
 
 
@@ -237,6 +238,19 @@ def x509(data: bytes) -> None:
         raise AssertionError("nobody signed that")
 
 
+def vouching(data: bytes) -> None:
+    """What another device of somebody is said to have signed."""
+    with suppress(SecurityError):
+        certificate, signature = identity.read(data)
+        assert identity.build(certificate, signature) == data
+    for each in _WORDS:
+        vouched, signer = bytes.fromhex(each["vouched"]), bytes.fromhex(each["signer"])
+        wall = datetime.fromisoformat(each["wall"])
+        with suppress(SecurityError):
+            # ECDSA has more than one signature of the same; nobody else ever signed that.
+            assert signer == identity.check(data, vouched=vouched, bare_jid=each["jid"], wall=wall)
+
+
 _PRIMARY = "1EBC923B13DD7F3313B692D0E9D3D5B92A431B48"
 
 
@@ -359,6 +373,7 @@ HARNESSES: dict[str, Harness] = {
     "certificates": certificates,
     "x509": x509,
     "openpgp": openpgp_signature,
+    "vouching": vouching,
     "sealed": sealed,
     "ceremonies": ceremonies,
     "node": node,
@@ -465,6 +480,7 @@ _SEEDS: dict[str, Callable[[], list[bytes]]] = {
         )
     ],
     "certificates": lambda: list(_PEERS),
+    "vouching": lambda: [bytes.fromhex(each["data"]) for each in _WORDS],
     "x509": lambda: [*_PEERS, ALICE.identity + BOB.identity],
     "openpgp": lambda: [
         *(each.encode() for each in _GPG),
