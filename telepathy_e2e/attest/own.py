@@ -82,7 +82,10 @@ class OwnAttestation:
         """
         if len(raw) > MAX_FILE:
             raise ValueError("it is too long")
-        content = json.loads(raw)
+        try:
+            content = json.loads(raw)
+        except RecursionError:
+            raise ValueError("it is nested too deeply") from None
         names = ("type", "summary", "identity", "data")
         if not isinstance(content, dict):
             raise ValueError("it holds no attestation")

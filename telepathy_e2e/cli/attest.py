@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
+from urllib.parse import unquote
 
 from telepathy_e2e.attest import chain, openpgp, own
 from telepathy_e2e.attest.gnupg import Gpg, find_gpg
@@ -22,7 +23,7 @@ from telepathy_e2e.attest.statement import IDENTITY, OPENPGP, statement
 from telepathy_e2e.attest.statement import vouching as vouching_statement
 from telepathy_e2e.cli.exits import FAILED, Exit, UsageError
 from telepathy_e2e.cli.output import Output
-from telepathy_e2e.cli.words import parse_fingerprint, printable, verification_uri
+from telepathy_e2e.cli.words import parse_fingerprint, printable
 from telepathy_e2e.errors import InvalidArgument, NotAvailable, SecurityError
 
 # A chain in PEM with some text around it.
@@ -174,7 +175,9 @@ def vouching(arguments: argparse.Namespace, shown: str) -> Vouching:
             " 'tpe2e identity show' there says it."
         ) from None
     other = vouched.hex(":").upper()
-    if given.lower().startswith("xmpp:") and given != verification_uri(account, other):
+    scheme, _, rest = given.strip().partition(":")
+    address = unquote(rest.partition("?")[0])
+    if scheme.lower() == "xmpp" and address.casefold() != account.casefold():
         raise UsageError(f"That is not the key of a device of {printable(account)}.")
     if hmac.compare_digest(other, shown):
         raise UsageError("That is the key of this device; it vouches for others.")

@@ -86,10 +86,12 @@ def test_a_method_is_a_short_plain_word(method: str) -> None:
     question.accept("x" * 32)
 
 
-def test_a_pin_does_not_count_where_people_are_asked_each_time() -> None:
+@pytest.mark.parametrize("method", ["pin", "x509", "openpgp", "cross-signature"])
+def test_nobody_elses_word_counts_where_people_are_asked_each_time(method: str) -> None:
+    assert ask().accept(method) == told(State.VERIFIED, method)
     question = ask(always_verify=True)
     with pytest.raises(PermissionDenied):
-        question.accept("pin")
+        question.accept(method)
     assert question.accept("fingerprint") == told(State.VERIFIED, "fingerprint")
 
 
