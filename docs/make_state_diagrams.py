@@ -13,17 +13,20 @@ from typing import TypeVar
 
 from telepathy_e2e.jingle.stanzas import Action
 from telepathy_e2e.jingle.states import (
+    CALL_MOVES,
+    CONTENT_MOVES,
     MOVES,
     REFUSALS,
     TRANSPORT_MOVES,
+    ContentState,
     State,
     TransportState,
 )
-from telepathy_e2e.role import Role
 
 STATES = Path(__file__).parent / "states"
 
 _S = TypeVar("_S", bound=StrEnum)
+_W = TypeVar("_W", bound=StrEnum)
 
 # Arrows: (from, to, label).
 Arrow = tuple[StrEnum, StrEnum, str]
@@ -50,10 +53,17 @@ def diagram(name: str, start: StrEnum, states: Iterable[StrEnum], arrows: Iterab
 
 def session() -> str:
     """The session's machine."""
-    refusals = [
-        (before, after, f"{action.value} refused") for (before, action), after in REFUSALS.items()
-    ]
-    return diagram("session", State.NEW, State, [*_arrows(MOVES), *refusals])
+    return diagram("session", State.NEW, State, [*_arrows(MOVES), *_refusals()])
+
+
+def call() -> str:
+    """The machine of a session that is a call; the last content's going ends it, too."""
+    return diagram("call", State.NEW, State, [*_arrows(CALL_MOVES), *_refusals()])
+
+
+def content() -> str:
+    """The machine of one content of a call."""
+    return diagram("content", ContentState.PENDING, ContentState, _arrows(CONTENT_MOVES))
 
 
 def transport() -> str:
@@ -61,7 +71,13 @@ def transport() -> str:
     return diagram("transport", TransportState.AGREED, TransportState, _arrows(TRANSPORT_MOVES))
 
 
-def _arrows(moves: Mapping[tuple[_S, Role, Action], _S]) -> list[Arrow]:
+def _refusals() -> list[Arrow]:
+    return [
+        (before, after, f"{action.value} refused") for (before, action), after in REFUSALS.items()
+    ]
+
+
+def _arrows(moves: Mapping[tuple[_S, _W, Action], _S]) -> list[Arrow]:
     """One label where both sides may make the same move."""
     senders: defaultdict[tuple[_S, _S, Action], list[str]] = defaultdict(list)
     for (before, sender, action), after in moves.items():
@@ -72,7 +88,12 @@ def _arrows(moves: Mapping[tuple[_S, Role, Action], _S]) -> list[Arrow]:
     ]
 
 
-DIAGRAMS = {"jingle-session.dot": session, "jingle-transport.dot": transport}
+DIAGRAMS = {
+    "jingle-call.dot": call,
+    "jingle-content.dot": content,
+    "jingle-session.dot": session,
+    "jingle-transport.dot": transport,
+}
 
 
 def main() -> None:

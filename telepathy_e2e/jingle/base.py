@@ -123,6 +123,10 @@ class BaseSession:
             case _:
                 raise out_of_order(jingle.action)
 
+    def declined(self, jingle: Jingle) -> None:
+        """A stanza that ``receive`` took was answered with an error after all, so that for the
+        peer it has changed nothing."""
+
     # -- lookups ----------------------------------------------------------------------------
 
     def _has(self, content: Content) -> bool:

@@ -47,6 +47,7 @@ class Entry:
         self.unanswered_add = False
         # What both sides know, and what we have said since and is not answered yet.
         self._senders = content.senders or "both"
+        self._before = self._senders
         self._said: list[str] = []
         # Changes of ours that the peer's has overruled, and whose refusal is to come.
         self._overruled = 0
@@ -95,9 +96,14 @@ class Entry:
 
     def modified(self, senders: str) -> None:
         """The peer says so; what we have said and it had not read then is void."""
+        self._before = self._senders
         self._overruled += len(self._said)
         self._said.clear()
         self._senders = senders
+
+    def modified_declined(self) -> None:
+        """We answered the peer's content-modify with an error."""
+        self._senders = self._before
 
 
 class ContentTable:

@@ -54,12 +54,12 @@ OFFER_VIDEO: Final = (
     PayloadType(109, RTX, 90000, parameters=(("apt", "108"),)),
 )
 
-# One number space for all contents, which a bundle's share (RFC 8843 section 9.2).
+# One number space for all contents, which a bundle's share (RFC 8843 section 9.2). Loudness
+# (RFC 6464) is not among them: headers are in the clear, and it tells who speaks when.
 _MID: Final = HeaderExtension(1, "urn:ietf:params:rtp-hdrext:sdes:mid")
-_LEVEL: Final = HeaderExtension(2, "urn:ietf:params:rtp-hdrext:ssrc-audio-level")
 _SEND_TIME: Final = HeaderExtension(3, "http://www.webrtc.org/experiments/rtp-hdrext/abs-send-time")
 _OFFERS: Final = {
-    "audio": (OFFER_AUDIO, (_MID, _LEVEL)),
+    "audio": (OFFER_AUDIO, (_MID,)),
     "video": (OFFER_VIDEO, (_MID, _SEND_TIME)),
 }
 

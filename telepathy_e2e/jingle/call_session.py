@@ -241,6 +241,18 @@ class CallSession(BaseSession):
 
     # -- the peer's -------------------------------------------------------------------------
 
+    def declined(self, jingle: Jingle) -> None:
+        for content in jingle.contents:
+            entry = self._table.get(key_of(content))
+            if entry is None:
+                continue
+            if jingle.action is Action.CONTENT_ADD:
+                self._table.remove(entry.key)
+            elif jingle.action is Action.CONTENT_MODIFY:
+                entry.modified_declined()
+            elif jingle.action is Action.TRANSPORT_REPLACE:
+                entry.transport.offer_declined()
+
     def _handle(self, jingle: Jingle) -> list[Event]:
         if len({key_of(content) for content in jingle.contents}) != len(jingle.contents):
             raise PeerError("a content is doubled")

@@ -91,6 +91,11 @@ class TransportAgreement:
             self.tag = self._replacement_tag()
         self.state, self.replacement = after, None
 
+    def offer_declined(self) -> None:
+        """We answered the peer's transport-replace with an error."""
+        if self.state not in (TransportState.AGREED, self._offered_by_us()):
+            self.state, self.replacement = TransportState.AGREED, None
+
     # -- lookups ----------------------------------------------------------------------------------
 
     def _after(self, action: Action) -> TransportState:

@@ -305,6 +305,10 @@ class SessionHub:
                     # the stream is read, and end the connection.
                     link.end()
                     raise PeerError(str(error), "resource-constraint") from error
-            else:
+                continue
+            try:
                 link.deliver(event)
+            except PeerError:
+                session.declined(jingle)
+                raise
         request.reply()

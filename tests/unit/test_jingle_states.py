@@ -8,9 +8,13 @@ import pytest
 
 from telepathy_e2e.jingle.stanzas import Action
 from telepathy_e2e.jingle.states import (
+    CALL_MOVES,
+    CONTENT_MOVES,
     MOVES,
     REFUSALS,
     TRANSPORT_MOVES,
+    ContentState,
+    Side,
     State,
     TransportState,
 )
@@ -50,7 +54,32 @@ def test_nobody_answers_his_own_transport_replace() -> None:
             assert (state is TransportState.INITIATOR_OFFERED) == (sender is Role.RESPONDER)
 
 
-@pytest.mark.parametrize("name", ["jingle-session.dot", "jingle-transport.dot"])
+def test_a_call_ends_for_whoever_says_so_and_moves_no_more() -> None:
+    assert not [move for move in CALL_MOVES if move[0] is State.ENDED]
+    for state in (State.PENDING, State.ACTIVE):
+        for sender in Role:
+            assert CALL_MOVES[(state, sender, Action.SESSION_TERMINATE)] is State.ENDED
+    assert {State.NEW, *CALL_MOVES.values()} == set(State)
+
+
+def test_nobody_takes_or_refuses_a_content_of_his_own() -> None:
+    answers = (Action.SESSION_ACCEPT, Action.CONTENT_ACCEPT, Action.CONTENT_REJECT)
+    for state, side, action in CONTENT_MOVES:
+        assert state is not ContentState.GONE
+        if action in answers:
+            assert (state, side) == (ContentState.PENDING, Side.OTHER)
+    assert set(CONTENT_MOVES.values()) == set(ContentState)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "jingle-call.dot",
+        "jingle-content.dot",
+        "jingle-session.dot",
+        "jingle-transport.dot",
+    ],
+)
 def test_the_pictures_show_the_tables(name: str) -> None:
     diagrams: dict[str, Callable[[], str]] = runpy.run_path(str(DOCS / "make_state_diagrams.py"))[
         "DIAGRAMS"
