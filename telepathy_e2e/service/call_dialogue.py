@@ -47,11 +47,11 @@ Key = tuple[str, str]
 # Seconds that the offer waits for addresses of this machine: they are there at once.
 HOSTS = 1.0
 
+# Seconds that the reason may come after the media ended: a few round trips through the servers.
+REASON_GRACE = 2.0
+
 # Candidates of the answerer that came before its answer.
 MAX_EARLY = 100
-
-# A call whose media stopped is given this long, in seconds, to find another way.
-RESTART = 20.0
 
 
 @dataclass
@@ -404,8 +404,12 @@ class Dialogue:
                 self._on_disconnected(road)
             case media.RestartWanted(road):
                 self._restart(road)
-            case media.RoadFailed(_, why, text):
-                self._on_road_failed(why, text)
+            case media.RoadFailed(road, why, text):
+                if why == "dtls" and road in self._connected:
+                    # Who hangs up ends the media, and says why through the servers.
+                    self._tasks.start("grace", self._fail_later(why, text))
+                else:
+                    self._on_road_failed(why, text)
             case media.MediaLost(name, direction, text):
                 self._listener.media_lost(self._key(name), direction, text)
             case media.DtmfReceived():
@@ -519,6 +523,10 @@ class Dialogue:
                 leg.open = True
         except NotAvailable as error:
             self._listener.dialogue_failed("media-error", error)
+
+    async def _fail_later(self, why: str, text: str) -> None:
+        await asyncio.sleep(REASON_GRACE)
+        self._on_road_failed(why, text)
 
     def _on_road_failed(self, why: str, text: str) -> None:
         if why == "security":

@@ -12,7 +12,7 @@ from datetime import datetime
 from telepathy_e2e.errors import SecurityError
 from telepathy_e2e.xtls.association import Association, Export, Handshake, State
 from telepathy_e2e.xtls.conversation import Session
-from telepathy_e2e.xtls.identity import check_announced, check_leaf
+from telepathy_e2e.xtls.identity import check_announced, check_leaf, key_fingerprint
 from telepathy_e2e.xtls.offer import Fingerprint
 
 __all__ = ["CallProtection", "Export", "Handshake", "Session"]
@@ -92,4 +92,5 @@ class CallProtection(Association):
             check_leaf(leaf, self._peer_fingerprints, wall)
         else:
             check_announced(leaf, self._peer_fingerprints)
+            key_fingerprint(leaf)  # it is a certificate, and has a key to show to people
         self._leaf = leaf

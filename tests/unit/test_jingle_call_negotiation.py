@@ -208,7 +208,7 @@ def test_what_is_sent_has_the_receivers_numbers_and_our_sources() -> None:
 
 
 def test_an_extension_under_another_number_is_not_sent() -> None:
-    own = offer("audio")
+    own = offer("video")
     theirs = replace(own, extensions=(HeaderExtension(9, MID), own.extensions[1]))
     assert agreed(own, theirs).extensions == (own.extensions[1],)
 
