@@ -14,6 +14,7 @@ import pytest_asyncio
 from dbus_fast import Variant
 
 from telepathy_e2e.handler.pins import LEAP_OF_FAITH, Alarm
+from tests.support.notifications import desktop
 from tests.support.pair import Pair, parameters
 from tests.support.prosody import Prosody
 from tests.support.side import CONNECTION, E2E, FILE_TRANSFER, SECURABLE, VERIFICATION, Side
@@ -251,6 +252,33 @@ async def test_a_daemon_that_dies_with_a_question_open_is_answered_when_it_is_ba
     assert await finished(pair.alice, path) == ("unverified", "")
     await trust.pinned(LEAP_OF_FAITH)
     await trust.stop()
+
+
+async def test_a_handler_that_comes_late_sees_that_the_other_side_waits(pair: Pair) -> None:
+    first = await Trust.start(pair.alice, settings='unknown-key = "ask"')
+    held = await Held.start(pair)
+    path, _ = await pair.alice.new_channel(VERIFICATION)
+    first.kill()
+    await pair.bob.changed(held.theirs, SECURABLE, "Encrypted", True)
+    his = await pair.bob.cm(held.theirs, E2E, "Verify")
+    await pair.bob.cm(his, VERIFICATION, "StartSAS")
+    await pair.alice.changed(path, VERIFICATION, "StartedMethod", "sas")
+    async with desktop(pair.alice.address) as shown:
+        trust = await Trust.start(pair.alice, settings='unknown-key = "ask"')
+        assert "wants to compare short strings" in (await shown.question())[4]
+        await shown.pressed("compare")
+        # Both have begun: there is a string.
+        await pair.bob.signal(
+            lambda s: (
+                s.path == his
+                and s.member == "PropertiesChanged"
+                and bool(s.body[1].get("ShortAuthenticationString"))
+            )
+        )
+        await pair.bob.cm(his, VERIFICATION, "ConfirmSAS", "b", False)
+        await pair.alice.changed(path, VERIFICATION, "StartedMethod", "")
+        assert await held.got == b""
+        await trust.stop()
 
 
 async def test_of_two_that_answer_at_once_one_counts(pair: Pair, trust: Trust) -> None:
