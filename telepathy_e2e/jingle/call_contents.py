@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Final
 
 from telepathy_e2e.errors import NotAvailable, PeerError
@@ -11,7 +12,7 @@ from telepathy_e2e.role import Role
 from .base import tag_of
 from .events import ContentKey
 from .stanzas import Action, Content
-from .states import CONTENT_MOVES, ContentState, Side
+from .states import CONTENT_MOVES, ContentState, Side, TransportState
 from .transports import TransportAgreement
 
 # A voice, a face, a screen, from each side, and two to spare. Each costs a decoder or an encoder.
@@ -28,6 +29,19 @@ _SENDERS: Final = {
     "responder": frozenset((Role.RESPONDER,)),
 }
 _WORDS: Final = {who: word for word, who in _SENDERS.items()}
+
+
+@dataclass(frozen=True)
+class CallContent:
+    """One content as it is now."""
+
+    key: ContentKey
+    state: ContentState
+    senders: str
+    """As we last said or heard: ``both``, ``initiator``, ``none`` or ``responder``."""
+    transport_state: TransportState
+    content: Content
+    """As it was offered."""
 
 
 class Entry:
@@ -56,6 +70,10 @@ class Entry:
         """The state that follows when ``who`` sends this; None: it cannot."""
         side = Side.CREATOR if who == self.key[0] else Side.OTHER
         return CONTENT_MOVES.get((self.state, side, action))
+
+    def view(self) -> CallContent:
+        """As it is now."""
+        return CallContent(self.key, self.state, self.senders, self.transport.state, self.content)
 
     @property
     def senders(self) -> str:

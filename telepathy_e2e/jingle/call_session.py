@@ -9,28 +9,23 @@ sent.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from xml.etree.ElementTree import Element
 
 from telepathy_e2e.errors import NotAvailable, PeerError
 from telepathy_e2e.role import Role
 
 from .base import BaseSession, elements, reason_of, tag_of
-from .call_contents import ContentTable, Entry, key_of
+from .call_contents import CallContent, ContentTable, Entry, key_of
+from .call_steps import check_answer, described, transport_changed, transport_info
 from .events import (
     CallAccepted,
     CallInitiated,
-    CallTransportInfo,
-    CallTransportReplaced,
-    CallTransportReplaceOffered,
-    CallTransportReplaceRejected,
     ContentAccepted,
     ContentAdded,
     ContentKey,
     ContentModified,
     ContentRejected,
     ContentRemoved,
-    DescriptionInfo,
     Event,
     Ignored,
     Send,
@@ -39,22 +34,9 @@ from .events import (
     tie_break,
 )
 from .stanzas import Action, Content, Jingle, Reason
-from .states import CALL_MOVES, ContentState, State, TransportState
+from .states import CALL_MOVES, State
 
 _SENDERS = frozenset(("both", "initiator", "none", "responder"))
-
-
-@dataclass(frozen=True)
-class CallContent:
-    """One content as it is now."""
-
-    key: ContentKey
-    state: ContentState
-    senders: str
-    """As we last said or heard: ``both``, ``initiator``, ``none`` or ``responder``."""
-    transport_state: TransportState
-    content: Content
-    """As it was offered."""
 
 
 class CallSession(BaseSession):
@@ -74,10 +56,7 @@ class CallSession(BaseSession):
     @property
     def contents(self) -> tuple[CallContent, ...]:
         """All that are offered or agreed on, oldest first."""
-        return tuple(
-            CallContent(entry.key, entry.state, entry.senders, entry.transport.state, entry.content)
-            for entry in self._table
-        )
+        return tuple(entry.view() for entry in self._table)
 
     # -- our moves --------------------------------------------------------------------------
 
@@ -274,10 +253,10 @@ class CallSession(BaseSession):
             case Action.CONTENT_MODIFY:
                 return events + self._modified(known)
             case Action.DESCRIPTION_INFO:
-                return events + _described(known)
+                return events + described(known)
             case Action.TRANSPORT_INFO:
-                return events + _transport_info(known)
-        return events + _transport_changed(jingle.action, known)
+                return events + transport_info(known)
+        return events + transport_changed(jingle.action, known)
 
     def _initiated(self, jingle: Jingle) -> list[Event]:
         table = ContentTable(self.role)
@@ -295,7 +274,7 @@ class CallSession(BaseSession):
                 continue
             if not entry.initial:
                 raise PeerError("the answer to the offer has what was added to it")
-            _check_answer(entry, content)
+            check_answer(entry, content)
             taken.append((entry, content))
         if not taken:
             raise PeerError("the answer has nothing that was offered")
@@ -333,7 +312,7 @@ class CallSession(BaseSession):
         for entry, content in known:
             if entry.initial:
                 raise out_of_order(jingle.action)
-            _check_answer(entry, content)
+            check_answer(entry, content)
         for entry, content in known:
             entry.agree(content.senders)
         return [ContentAccepted(content, jingle.payload) for _, content in known]
@@ -434,50 +413,3 @@ class CallSession(BaseSession):
         if not contents:
             raise ValueError("no content")
         return Jingle(action, self.sid, tuple(contents), payload=elements(payload))
-
-
-def _check_answer(entry: Entry, content: Content) -> None:
-    """Raises: PeerError: not an answer to what we offered."""
-    if content.transport is None or content.transport.tag != entry.transport.tag:
-        raise PeerError("the answer has a transport that was not offered")
-    offered = entry.content.description
-    if content.description is not None and content.description.tag != tag_of(offered):
-        raise PeerError("the answer has an application that was not offered")
-
-
-def _described(known: list[tuple[Entry, Content]]) -> list[Event]:
-    events: list[Event] = []
-    for entry, content in known:
-        if content.description is None:
-            raise PeerError("description-info without a description")
-        if content.description.tag != tag_of(entry.content.description):
-            raise PeerError("description-info of another application")
-        events.append(DescriptionInfo(entry.key, content.description))
-    return events
-
-
-def _transport_info(known: list[tuple[Entry, Content]]) -> list[Event]:
-    events: list[Event] = []
-    for entry, content in known:
-        transport = content.transport
-        if transport is None or not entry.transport.knows(transport):
-            events.append(Ignored(Action.TRANSPORT_INFO, "not the transport in use"))
-        else:
-            events.append(CallTransportInfo(entry.key, transport))
-    return events
-
-
-def _transport_changed(action: Action, known: list[tuple[Entry, Content]]) -> list[Event]:
-    for entry, content in known:
-        entry.transport.check(action, content.transport)
-    events: list[Event] = []
-    for entry, content in known:
-        transport = content.transport
-        entry.transport.take(action, transport)
-        if transport is None or action is Action.TRANSPORT_REJECT:
-            events.append(CallTransportReplaceRejected(entry.key))
-        elif action is Action.TRANSPORT_REPLACE:
-            events.append(CallTransportReplaceOffered(entry.key, transport))
-        else:
-            events.append(CallTransportReplaced(entry.key, transport))
-    return events

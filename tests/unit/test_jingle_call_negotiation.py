@@ -209,8 +209,9 @@ def test_what_is_sent_has_the_receivers_numbers_and_our_sources() -> None:
 
 def test_an_extension_under_another_number_is_not_sent() -> None:
     own = offer("video")
-    theirs = replace(own, extensions=(HeaderExtension(9, MID), own.extensions[1]))
-    assert agreed(own, theirs).extensions == (own.extensions[1],)
+    theirs = replace(own, extensions=(HeaderExtension(9, MID), *own.extensions[1:]))
+    assert own.extensions[0].uri == MID
+    assert agreed(own, theirs).extensions == own.extensions[1:] != ()
 
 
 def test_an_answer_that_is_none_is_not_agreed_on() -> None:
