@@ -26,6 +26,7 @@ from telepathy_e2e.jingle import events as jingle
 from telepathy_e2e.jingle import rtp_info
 from telepathy_e2e.service import names
 from telepathy_e2e.service.call_content import ADDED, INITIAL, CallContent
+from telepathy_e2e.service.call_ends import End, end_of
 from telepathy_e2e.service.call_events import (
     CallMembersChanged,
     CallStateChanged,
@@ -51,7 +52,7 @@ from telepathy_e2e.service.call_words import (
     of_error,
 )
 from telepathy_e2e.service.events import Changed, ObjectAdded, ObjectRemoved
-from telepathy_e2e.service.failures import Fault, SecurityFailed
+from telepathy_e2e.service.failures import SecurityFailed
 from telepathy_e2e.service.protected import ProtectedChannel
 from telepathy_e2e.service.sessions import Link
 from telepathy_e2e.tasks import TaskOwner
@@ -503,16 +504,9 @@ class Call(ProtectedChannel):
         self.events.emit(MediaLost(content.object_path if content else "/", what, text))
 
     def dialogue_failed(self, condition: str, error: Exception) -> None:
-        match error:
-            case SecurityFailed():
-                self.security_failed(error)
-            case TelepathyError():
-                reason = ended_by_peer(condition, 0)
-                self._end(
-                    StateReason(0, reason.reason, error.dbus_name, str(error)), error, condition
-                )
-            case _:
-                self._end(ended_by_peer(condition, 0), NetworkError(str(error)), condition)
+        self._stop(
+            end_of(error, own=self.self_handle, peer=self.target_handle, condition=condition)
+        )
 
     # -- ``call_ways.Owner``, and the session's events ------------------------------------------
 
@@ -615,13 +609,7 @@ class Call(ProtectedChannel):
 
     def security_failed(self, failure: SecurityFailed) -> None:
         """See ``guard.Payload``: hang up at once."""
-        if failure.fault is Fault.USER:
-            reason = StateReason(
-                self.self_handle, Reason.USER_REQUESTED, failure.error.dbus_name, str(failure)
-            )
-        else:
-            reason = of_error(failure.error, Reason.SERVICE_ERROR)
-        self._end(reason, failure.error, failure.condition)
+        self._fail(failure)
 
     def close(self) -> None:
         """Channel.Close: hang up, then go."""
@@ -646,35 +634,10 @@ class Call(ProtectedChannel):
             self._fail(error)
 
     def _fail(self, error: Exception) -> None:
-        match error:
-            case SecurityFailed():
-                self.security_failed(error)
-            case IqTimeout():
-                self._end(
-                    ended_by_peer("timeout", self.target_handle),
-                    NetworkError("The contact's client does not answer"),
-                    "timeout",
-                )
-            case StanzaError():
-                text = f"The contact's client refused ({error.condition})"
-                self._end(
-                    StateReason(
-                        self.target_handle,
-                        Reason.SERVICE_ERROR,
-                        names.TP + "Error.ServiceConfused",
-                        text,
-                    ),
-                    NetworkError(text),
-                    None,
-                )
-            case TelepathyError():
-                self._end(of_error(error, Reason.INTERNAL_ERROR), error, "general-error")
-            case _:
-                self._end(
-                    StateReason(0, Reason.SERVICE_ERROR, names.TP + "Error.ServiceConfused"),
-                    NetworkError(str(error)),
-                    "general-error",
-                )
+        self._stop(end_of(error, own=self.self_handle, peer=self.target_handle))
+
+    def _stop(self, end: End) -> None:
+        self._end(end.reason, end.error, end.condition)
 
     def _end(
         self,
