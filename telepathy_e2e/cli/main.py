@@ -1,4 +1,4 @@
-"""``tpe2e``: file transfers, protected end to end, from the command line."""
+"""``tpe2e``: files and calls, protected end to end, from the command line."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
-from telepathy_e2e.cli import exits
+from telepathy_e2e.cli import call_options, exits
 from telepathy_e2e.cli.exits import FAILED, INTERRUPTED, Exit, UsageError
 from telepathy_e2e.cli.identity_options import add_parser as add_identity
 from telepathy_e2e.cli.output import Output, make_output
@@ -36,7 +36,7 @@ def build_parser() -> argparse.ArgumentParser:
     """All commands and their options."""
     parser = _Parser(
         prog="tpe2e",
-        description="Send and receive files over XMPP, protected end to end.",
+        description="Files and calls over XMPP, protected end to end.",
         epilog=exits.MEANINGS,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -113,6 +113,20 @@ def build_parser() -> argparse.ArgumentParser:
     _add_protection(receive)
     _add_answers(receive)
 
+    call = command("call", "call a contact and talk")
+    call_options.add_call(call, _seconds)
+    _add_account(call)
+    _add_answers(call, sas=True)
+
+    answer = command("answer", "wait for calls and take them")
+    call_options.add_answer(answer, _seconds)
+    _add_account(answer)
+    _add_answers(answer, sas=True)
+
+    hangup = command("hangup", "end a call")
+    call_options.add_hangup(hangup)
+    _add_account(hangup)
+
     status = command("status", "show connections, contacts, and how channels are protected")
     _add_account(status)
 
@@ -120,8 +134,7 @@ def build_parser() -> argparse.ArgumentParser:
     verify.add_argument(
         "target", metavar="JID|CHANNEL", nargs="?", help="which one, if there are several"
     )
-    verify.add_argument("--sas", action="store_true", help="compare short strings")
-    _add_answers(verify, by_eye=True)
+    _add_answers(verify, by_eye=True, sas=True)
 
     add_identity(command("identity", "show and move the identities of this device"))
     add_trust(command("trust", "show and change what is remembered of contacts' keys"))
@@ -143,7 +156,11 @@ def _add_protection(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _add_answers(parser: argparse.ArgumentParser, *, by_eye: bool = False) -> None:
+def _add_answers(
+    parser: argparse.ArgumentParser, *, by_eye: bool = False, sas: bool = False
+) -> None:
+    if sas:
+        parser.add_argument("--sas", action="store_true", help="compare short strings")
     answers = parser.add_argument_group("answers to questions, for scripts")
     answers.add_argument(
         "--sas-matches",
@@ -243,6 +260,18 @@ async def execute(arguments: argparse.Namespace, output: Output) -> int:
             from telepathy_e2e.cli import receive
 
             return await receive.run(arguments, output, answers_from(arguments))
+        case "call":
+            from telepathy_e2e.cli import call
+
+            return await call.run(arguments, output, answers_from(arguments))
+        case "answer":
+            from telepathy_e2e.cli import answer
+
+            return await answer.run(arguments, output, answers_from(arguments))
+        case "hangup":
+            from telepathy_e2e.cli import call
+
+            return await call.hangup(arguments, output)
         case "status":
             from telepathy_e2e.cli import status
 

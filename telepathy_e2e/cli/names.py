@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import IntEnum
 from typing import Final
 
 TP: Final = "org.freedesktop.Telepathy."
@@ -24,6 +25,12 @@ SIMPLE_PRESENCE: Final = CONNECTION + ".Interface.SimplePresence"
 CHANNEL: Final = TP + "Channel"
 FILE_TRANSFER: Final = CHANNEL + ".Type.FileTransfer"
 PEER_VERIFICATION: Final = CHANNEL + ".Type.PeerVerification1"
+CALL: Final = CHANNEL + ".Type.Call1"
+CALL_MEDIA: Final = CHANNEL + ".Interface.CallMedia1"
+HOLD: Final = CHANNEL + ".Interface.Hold"
+CALL_MUTE: Final = TP + "Call1.Interface.Mute"
+CALL_CONTENT: Final = TP + "Call1.Content"
+CALL_DTMF: Final = CALL_CONTENT + ".Interface.DTMF"
 SERVER_TLS: Final = CHANNEL + ".Type.ServerTLSConnection"
 SECURABLE: Final = CHANNEL + ".Interface.Securable"
 SECURITY: Final = CHANNEL + ".Interface.EndToEndSecurity1"
@@ -71,3 +78,43 @@ UNKNOWN_SIZE: Final = 2**64 - 1
 UNIX: Final = 0
 IPV4: Final = 2
 LOCALHOST: Final = 0
+
+
+class CallState(IntEnum):
+    """Call_State."""
+
+    UNKNOWN = 0
+    PENDING_INITIATOR = 1
+    INITIALISING = 2
+    INITIALISED = 3
+    ACCEPTED = 4
+    ACTIVE = 5
+    ENDED = 6
+
+
+class CallReason(IntEnum):
+    """Call_State_Change_Reason."""
+
+    UNKNOWN = 0
+    PROGRESS_MADE = 1
+    USER_REQUESTED = 2
+    FORWARDED = 3
+    REJECTED = 4
+    NO_ANSWER = 5
+    INVALID_CONTACT = 6
+    PERMISSION_DENIED = 7
+    BUSY = 8
+    INTERNAL_ERROR = 9
+    SERVICE_ERROR = 10
+    NETWORK_ERROR = 11
+    MEDIA_ERROR = 12
+    CONNECTIVITY_ERROR = 13
+
+
+# Call_Flags and Call_Member_Flags
+LOCALLY_HELD: Final = 1
+MEMBER_RINGING: Final = 1
+MEMBER_HELD: Final = 2
+
+# Media_Stream_Type
+AUDIO: Final = 0

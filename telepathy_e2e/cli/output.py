@@ -8,10 +8,11 @@ import json
 import os
 import sys
 import termios
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Final, Protocol, TextIO
 
 from rich.console import Console
+from rich.live import Live
 from rich.progress import (
     BarColumn,
     DownloadColumn,
@@ -21,8 +22,10 @@ from rich.progress import (
     TimeRemainingColumn,
     TransferSpeedColumn,
 )
+from rich.text import Text
 
 from telepathy_e2e.cli.exits import Exit, UsageError
+from telepathy_e2e.cli.keys import Keys
 from telepathy_e2e.cli.words import printable
 
 STYLES: Final = {"none": "bold red", "encrypted": "yellow", "verified": "bold green"}
@@ -39,6 +42,19 @@ class Meter(Protocol):
 
     def moved(self, count: int) -> None:
         """``count`` bytes of the file are there by now, in all."""
+
+
+class Line(Protocol):
+    """What changes all the time, in its place on a terminal.
+
+    Attributes:
+        visible: whether there is such a place; elsewhere events have to do.
+    """
+
+    visible: bool
+
+    def set(self, text: str) -> None:
+        """What stands there from now on; it may have several lines."""
 
 
 class Output(Protocol):
@@ -59,6 +75,14 @@ class Output(Protocol):
         self, name: str, size: int | None, start: int
     ) -> contextlib.AbstractContextManager[Meter]:
         """A progress bar for as long as the context lasts."""
+
+    def line(self) -> contextlib.AbstractContextManager[Line]:
+        """A line that changes, for as long as the context lasts."""
+
+    def keys(self, pressed: Callable[[str], None]) -> contextlib.AbstractContextManager[None]:
+        """Call ``pressed`` with each key that somebody presses, except while a question is asked;
+        nothing where there is no terminal.
+        """
 
     async def ask(self, question: str, choices: dict[str, str], default: str = "") -> str:
         """Ask for one of ``choices`` (key to meaning); an empty answer is ``default``, or asks
@@ -126,11 +150,26 @@ class JsonOutput:
     def meter(self, name: str, size: int | None, start: int) -> Iterator[Meter]:
         yield _JsonMeter(self, name, size)
 
+    @contextlib.contextmanager
+    def line(self) -> Iterator[Line]:
+        yield _NoLine()
+
+    @contextlib.contextmanager
+    def keys(self, pressed: Callable[[str], None]) -> Iterator[None]:
+        yield
+
     async def ask(self, question: str, choices: dict[str, str], default: str = "") -> str:
         raise UsageError("--json asks no questions: give the answer as an option.")
 
     async def ask_secret(self, question: str) -> str:
         raise UsageError("--json asks no questions: give the answer as an option.")
+
+
+class _NoLine:
+    visible = False
+
+    def set(self, text: str) -> None:
+        pass
 
 
 class _JsonMeter:
@@ -156,6 +195,8 @@ class HumanOutput:
         self._stdin = stdin
         self.can_ask = stdin.isatty()
         self._progress: Progress | None = None
+        self._live: Live | None = None
+        self._keys: Keys | None = None
         self._asking = asyncio.Lock()
 
     def say(self, event: str, sentence: str, style: str = "", **fields: object) -> None:
@@ -190,18 +231,54 @@ class HumanOutput:
             if not progress.task_ids:
                 progress.stop()
 
+    @contextlib.contextmanager
+    def line(self) -> Iterator[Line]:
+        if not self.console.is_terminal:
+            yield _NoLine()
+            return
+        self._live = Live(console=self.console, auto_refresh=False, transient=True)
+        self._live.start()
+        try:
+            yield _LiveLine(self._live)
+        finally:
+            self._live.stop()
+            self._live = None
+
+    @contextlib.contextmanager
+    def keys(self, pressed: Callable[[str], None]) -> Iterator[None]:
+        if not self.can_ask:
+            yield
+            return
+        self._keys = Keys(self._stdin, pressed)
+        self._keys.start()
+        try:
+            yield
+        finally:
+            self._keys.stop()
+            self._keys = None
+
     @contextlib.asynccontextmanager
     async def _quiet(self) -> AsyncIterator[None]:
-        """The terminal for one question: no moving bar meanwhile, and no second question."""
+        """The terminal for one question: nothing moves meanwhile, no key means anything else, and
+        there is no second question.
+        """
         async with self._asking:
             moving = self._progress is not None and self._progress.live.is_started
             if moving and self._progress is not None:
                 self._progress.stop()
+            if self._live is not None:
+                self._live.stop()
+            if self._keys is not None:
+                self._keys.stop()
             try:
                 yield
             finally:
                 if moving and self._progress is not None and self._progress.task_ids:
                     self._progress.start()
+                if self._live is not None:
+                    self._live.start()
+                if self._keys is not None:
+                    self._keys.start()
 
     async def ask(self, question: str, choices: dict[str, str], default: str = "") -> str:
         if not self.can_ask:
@@ -257,6 +334,19 @@ def _without_echo(terminal: TextIO) -> Iterator[None]:
 
 
 _WORDS: Final = {"y": "yes", "n": "no"}
+
+
+class _LiveLine:
+    visible = True
+
+    def __init__(self, live: Live) -> None:
+        self._live = live
+
+    def set(self, text: str) -> None:
+        self._live.update(Text(text, no_wrap=True, overflow="ellipsis"))
+        # While a question is asked, the place of the line is taken.
+        if self._live.is_started:
+            self._live.refresh()
 
 
 class _Bar:

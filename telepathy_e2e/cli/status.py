@@ -89,16 +89,18 @@ def _contact(
     classes = attributes.get(names.CONTACT_CAPABILITIES + "/capabilities", ())
     types = {fixed.get(names.CHANNEL + ".ChannelType") for fixed, _ in classes}
     takes_files = names.FILE_TRANSFER in types
+    takes_calls = names.CALL in types
     said = f' "{printable(message)}"' if message else ""
     output.say(
         "contact",
         f"  {printable(identifier)}: {printable(status, 40)}{said}"
-        f"{', takes files' if takes_files else ''}",
+        f"{', takes files' if takes_files else ''}{', takes calls' if takes_calls else ''}",
         account=connection.account,
         contact=identifier,
         presence=status,
         presence_message=message,
         file_transfer=takes_files,
+        calls=takes_calls,
     )
 
 

@@ -11,6 +11,9 @@ from telepathy_e2e.cli.bus import PROPERTIES, Bus, BusError, Signal, typed
 from telepathy_e2e.cli.exits import NotConnected, UsageError
 from telepathy_e2e.cli.together import first
 
+# What CallStateChanged says, by the names of the properties.
+_CALL_STATE = ("CallState", "CallFlags", "CallStateReason", "CallStateDetails")
+
 
 class View:
     """Something that changes; ``wait`` returns as soon as its predicate holds."""
@@ -57,6 +60,8 @@ class ChannelView(View):
         # What CeremonyFailed said: method, reason, whether it was one of the tries.
         self.failures: list[tuple[str, str, bool]] = []
         self.finished: tuple[str, str] | None = None
+        # What MediaLost said: source or sink, and why.
+        self.media_lost: list[tuple[str, str]] = []
         # Numbers each signal, so that a change and the change back are not taken for nothing.
         self.states: list[Any] = []
 
@@ -118,6 +123,10 @@ class ChannelView(View):
         )
         return reply[0] if reply else None
 
+    async def set(self, interface: str, name: str, value: object) -> None:
+        """Set a property; ``value`` is typed."""
+        await self.call(PROPERTIES, "Set", "ssv", interface, name, value)
+
     async def close(self) -> None:
         """Channel.Close, also when it is gone already."""
         if self.closed or self.lost:
@@ -152,6 +161,21 @@ class ChannelView(View):
             case names.FILE_TRANSFER, "InitialOffsetDefined":
                 (self.values[names.FILE_TRANSFER, "InitialOffset"],) = signal.args
                 self.states.append(None)
+            case names.CALL, "CallStateChanged":
+                for name, value in zip(_CALL_STATE, signal.args, strict=True):
+                    self.values[names.CALL, name] = value
+                self.states.append(None)
+            case names.CALL, "CallMembersChanged":
+                changed, _, removed, _ = signal.args
+                members = {**self.get(names.CALL, "CallMembers", {}), **changed}
+                left = {handle: flags for handle, flags in members.items() if handle not in removed}
+                self.values[names.CALL, "CallMembers"] = left
+                self.states.append(None)
+            case names.CALL_MUTE, "MuteStateChanged":
+                (self.values[names.CALL_MUTE, "LocalMuteState"],) = signal.args
+            case names.CALL_MEDIA, "MediaLost":
+                _, what, why = signal.args
+                self.media_lost.append((what, why))
             case names.PEER_VERIFICATION, "PeerStarted":
                 (self.peer_started,) = signal.args
             case names.PEER_VERIFICATION, "CeremonyFailed":
