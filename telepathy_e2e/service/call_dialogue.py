@@ -24,10 +24,12 @@ from telepathy_e2e.errors import (
 from telepathy_e2e.jingle import call_negotiation as negotiation
 from telepathy_e2e.jingle import events as jingle
 from telepathy_e2e.jingle import grouping, ice, rtp
+from telepathy_e2e.jingle.call_contents import key_of
 from telepathy_e2e.jingle.stanzas import Content
 from telepathy_e2e.media import events as media
 from telepathy_e2e.role import Role
 from telepathy_e2e.service.call_media import Choice
+from telepathy_e2e.service.call_roads import Roads
 from telepathy_e2e.service.call_security import CallSecurity
 from telepathy_e2e.service.call_words import MediaType
 from telepathy_e2e.service.failures import SecurityFailed
@@ -44,14 +46,8 @@ log = logging.getLogger(__name__)
 Key = tuple[str, str]
 """(creator, name) of a Jingle content."""
 
-# Seconds that the offer waits for addresses of this machine: they are there at once.
-HOSTS = 1.0
-
 # Seconds that the reason may come after the media ended: a few round trips through the servers.
 REASON_GRACE = 2.0
-
-# Candidates of the answerer that came before its answer.
-MAX_EARLY = 100
 
 
 @dataclass
@@ -143,16 +139,7 @@ class Dialogue:
         self.legs: dict[Key, Leg] = {}
         self._offered: tuple[Content, ...] = ()
         self._refused: list[Key] = []
-        self._bundle: tuple[str, ...] = ()
-        self._main = ""
-        self._started: set[str] = set()
-        self._connected: set[str] = set()
-        self._trickling: set[str] = set()
-        self._hosts: dict[str, asyncio.Event] = {}
-        self._early: list[tuple[Key, ice.Transport]] = []
-        self._peer_transports: dict[str, ice.Transport] = {}
-        self._peer_fingerprints: tuple[ice.DtlsFingerprint, ...] = ()
-        self._own_setup = "actpass"
+        self._roads = Roads(link.role, tasks, self._tell_candidates)
         self._closing = False
         self._answered_at = 0.0
         self._opening = asyncio.Lock()
@@ -171,18 +158,15 @@ class Dialogue:
             StanzaError, IqTimeout: the peer's client refused, or does not answer.
             TelepathyError: the key agent has no certificate for us, and the like.
         """
-        engine = await self._begin()
+        await self._begin()
         for name, kind in wanted.items():
-            engine.add_road(name)
             leg = self._leg(("initiator", name), kind, name)
             leg.own = self._own_description(leg)
-        await self._gather([leg.road for leg in self.legs.values()])
-        contents = tuple(self._content(leg, "actpass") for leg in self.legs.values())
+        await self._roads.open(wanted)
+        contents = tuple(self._content(leg) for leg in self.legs.values())
         self._offered = contents
         payload = [grouping.build_group(list(wanted))] if len(wanted) > 1 else []
-        jingle_offer = self._session.initiate(contents, payload)
-        self._trickling.update(leg.road for leg in self.legs.values())
-        await self._link.send(jingle_offer)
+        await self._link.send(self._session.initiate(contents, payload))
 
     def _answered(self, contents: Sequence[Content], payload: Sequence[Element]) -> None:
         """The peer's session-accept.
@@ -190,28 +174,24 @@ class Dialogue:
         Raises:
             PeerError: nothing that answers the offer.
         """
-        bundle = [
-            name for name in grouping.parse_group(payload) if ("initiator", name) in self.legs
-        ]
-        self._bundle = tuple(bundle) if len(bundle) > 1 else ()
-        self._main = self._bundle[0] if self._bundle else contents[0].name
+        names = grouping.parse_group(payload)
+        bundle = [name for name in names if ("initiator", name) in self.legs]
+        self._roads.bundled(bundle, contents[0].name)
         answers = {(each.creator, each.name): each for each in contents}
         for key, leg in list(self.legs.items()):
             answer = answers.get(key)
             if answer is None:
                 self._drop(leg, "decline")
                 continue
-            if leg.key[1] in self._bundle:
-                self._move(leg, self._main)
+            road = self._roads.road_of(key[1])
+            if leg.road != road:
+                self._roads.move(leg.road)
+                leg.road = road
             self._take(leg, answer)
+            leg.agreed = True
         self._agree(self._offered, contents)
         self._answered_at = asyncio.get_running_loop().time()
-        for leg in self.legs.values():
-            leg.agreed = True
         self._start_roads()
-        early, self._early = self._early, []
-        for key, transport in early:
-            self._transport_info(key, transport)
 
     # -- the callee -----------------------------------------------------------------------------
 
@@ -223,63 +203,54 @@ class Dialogue:
             SecurityFailed: no certificate that could be checked was announced.
         """
         self._offered = tuple(contents)
-        names = [each.name for each in contents]
-        bundle = [name for name in grouping.parse_group(payload) if name in names]
-        self._bundle = tuple(bundle) if len(bundle) > 1 else ()
-        self._main = self._bundle[0] if self._bundle else names[0]
-        for content in contents:
-            description = rtp.parse(_present(content.description))
-            if description.media not in ("audio", "video"):
-                self._refused.append((content.creator, content.name))
-                continue
-            kind = MediaType[description.media.upper()]
-            road = self._main if content.name in self._bundle else content.name
-            leg = self._leg((content.creator, content.name), kind, road)
-            try:
-                leg.own = negotiation.answer(description)
-            except negotiation.Unsupported:
-                del self.legs[leg.key]
-                self._refused.append(leg.key)
-                continue
+        taken = [each for each in contents if self._understood(each)]
+        self._refused = [key_of(each) for each in contents if each not in taken]
+        names = [each.name for each in taken]
+        if names:
+            # The first of the bundle that we can carries the others.
+            bundle = [name for name in grouping.parse_group(payload) if name in names]
+            self._roads.bundled(bundle, names[0])
+        for content in taken:
+            leg = self.legs[key_of(content)]
+            leg.road = self._roads.road_of(content.name)
             self._take(leg, content)
-        if self._main not in {leg.road for leg in self.legs.values()} and self.legs:
-            # The first of the bundle is nothing that we can: the first that we can carries it.
-            first = next(iter(self.legs.values()))
-            for leg in self.legs.values():
-                if leg.road == self._main:
-                    leg.road = first.key[1]
-            self._main = first.road
-        self._security.check_announced(self._peer_fingerprints)
+        self._security.check_announced(self._roads.fingerprints)
+
+    def _understood(self, content: Content) -> bool:
+        """Make a leg of it, if it is anything that we can."""
+        description = rtp.parse(_present(content.description))
+        if description.media not in ("audio", "video"):
+            return False
+        try:
+            own = negotiation.answer(description)
+        except negotiation.Unsupported:
+            return False
+        leg = self._leg(key_of(content), MediaType[description.media.upper()], content.name)
+        leg.own = own
+        return True
 
     async def answer(self) -> None:
         """Take the call: session-accept.
 
         Raises: as ``offer``.
         """
-        engine = await self._begin()
-        for road in dict.fromkeys(leg.road for leg in self.legs.values()):
-            engine.add_road(road)
-            engine.remote_transport(road, self._peer_transports[road])
+        await self._begin()
+        self._roads.answering()
         for leg in self.legs.values():
             leg.own = self._own_description(leg)
             leg.agreed = True
-        self._own_setup = _answering(self._peer_fingerprints)
-        await self._gather(list(dict.fromkeys(leg.road for leg in self.legs.values())))
-        contents = tuple(self._content(leg, self._own_setup) for leg in self.legs.values())
-        bundled = [leg.key[1] for leg in self.legs.values() if leg.key[1] in self._bundle]
-        payload = [grouping.build_group(bundled)] if len(bundled) > 1 else []
+        await self._roads.open(leg.road for leg in self.legs.values())
+        contents = tuple(self._content(leg) for leg in self.legs.values())
+        bundle = self._roads.bundle_of(leg.key[1] for leg in self.legs.values())
+        payload = [grouping.build_group(bundle)] if bundle else []
         if self._refused:
             refused, self._refused = self._refused, []
             self._link.post(self._session.content_reject(refused, "unsupported-applications"))
         accept = self._session.accept(contents, payload)
         self._agree(self._offered, contents)
-        self._trickling.update(leg.road for leg in self.legs.values())
         await self._link.send(accept)
         self._answered_at = asyncio.get_running_loop().time()
         self._start_roads()
-        early, self._early = self._early, []
-        for key, transport in early:
-            self._transport_info(key, transport)
 
     # -- what both do ---------------------------------------------------------------------------
 
@@ -302,6 +273,7 @@ class Dialogue:
             servers=self._servers,
             events=self._media_event,
         )
+        self._roads.begin(self._engine)
         return self._engine
 
     def _own_description(self, leg: Leg) -> rtp.Description:
@@ -313,19 +285,7 @@ class Dialogue:
         ssrc = sources[0].ssrc if sources else None
         return replace(base, sources=sources, groups=groups, ssrc=ssrc)
 
-    async def _gather(self, roads: Sequence[str]) -> None:
-        engine = self._live()
-        for road in roads:
-            self._hosts[road] = asyncio.Event()
-            self._tasks.start(f"gather {road}", engine.gather(road))
-        for road in roads:
-            try:
-                async with asyncio.timeout(HOSTS):
-                    await self._hosts[road].wait()
-            except TimeoutError:
-                log.info("no address of this machine so far; they follow")
-
-    def _content(self, leg: Leg, setup: str) -> Content:
+    def _content(self, leg: Leg) -> Content:
         if leg.own is None:
             raise AssertionError("a content before it was described")
         creator, name = leg.key
@@ -334,7 +294,7 @@ class Dialogue:
             name=name,
             senders=leg.senders,
             description=rtp.build(leg.own),
-            transport=ice.build(self._live().local_transport(leg.road, setup)),
+            transport=ice.build(self._roads.own(leg.road)),
         )
 
     def _take(self, leg: Leg, content: Content) -> None:
@@ -350,40 +310,15 @@ class Dialogue:
         if leg.peer.sdes:
             log.info("SDES was offered beside DTLS, and is not used")
         leg.senders = content.senders or "both"
-        transport = ice.parse(_present(content.transport))
-        known = self._peer_fingerprints
-        if known and transport.fingerprints and _digests(known) != _digests(transport.fingerprints):
-            # xtls-wire, section 1: one certificate for all contents of one side.
-            raise SecurityError("two contents with different certificates")
-        self._peer_fingerprints = known or transport.fingerprints
-        self._peer_transports.setdefault(leg.road, transport)
+        self._roads.take(leg.road, ice.parse(content.transport))
 
     def _agree(self, offered: Sequence[Content], accepted: Sequence[Content]) -> None:
-        self._security.check_announced(self._peer_fingerprints)
-        self._security.agree(
-            self._link, offered, accepted, self._peer_fingerprints, messages=self._messages
-        )
+        fingerprints = self._roads.fingerprints
+        self._security.check_announced(fingerprints)
+        self._security.agree(self._link, offered, accepted, fingerprints, messages=self._messages)
 
     def _start_roads(self) -> None:
-        engine = self._live()
-        initiator = self._link.role is Role.INITIATOR
-        for road in dict.fromkeys(leg.road for leg in self.legs.values()):
-            if road in self._started:
-                continue
-            transport = self._peer_transports[road]
-            setup = transport.fingerprints[0].setup if transport.fingerprints else None
-            role = ice.dtls_role(self._own_setup, setup or _first_setup(self._peer_fingerprints))
-            if initiator:
-                engine.remote_transport(road, transport)
-            self._started.add(road)
-            engine.start(road, role, self._peer_fingerprints, strict_leaf=self._messages)
-
-    def _move(self, leg: Leg, road: str) -> None:
-        """The peer bundles this content with another; its own road is not needed."""
-        if leg.road != road:
-            unused, leg.road = leg.road, road
-            self._trickling.discard(unused)
-            self._tasks.start("close road", self._live().close_road(unused))
+        self._roads.start((leg.road for leg in self.legs.values()), strict=self._messages)
 
     # -- media ----------------------------------------------------------------------------------
 
@@ -391,11 +326,8 @@ class Dialogue:
         if self._closing:
             return
         match event:
-            case media.LocalCandidates(road, candidates):
-                self._tell_candidates(road, candidates)
-            case media.GatheringDone(road):
-                self._heard_hosts(road)
-                self._tell_candidates(road, (), done=True)
+            case media.LocalCandidates() | media.GatheringDone():
+                self._roads.gathered(event)
             case media.Connected(road, facts):
                 self._on_connected(road, facts)
             case media.Restarted():
@@ -403,9 +335,9 @@ class Dialogue:
             case media.Disconnected(road):
                 self._on_disconnected(road)
             case media.RestartWanted(road):
-                self._restart(road)
+                log.info("the contact's client looks for another way (%s)", road)
             case media.RoadFailed(road, why, text):
-                if why == "dtls" and road in self._connected:
+                if why == "dtls" and road in self._roads.connected:
                     # Who hangs up ends the media, and says why through the servers.
                     self._tasks.start("grace", self._fail_later(why, text))
                 else:
@@ -415,27 +347,19 @@ class Dialogue:
             case media.DtmfReceived():
                 log.info("the contact pressed a key")
 
-    def _heard_hosts(self, road: str) -> None:
-        event = self._hosts.get(road)
-        if event is not None:
-            event.set()
+    def _tell_candidates(self, road: str, transport: ice.Transport) -> None:
+        leg = self._leg_on(road)
+        if leg is not None:
+            self._post(lambda: self._session.transport_info(leg.key, ice.build(transport)))
 
-    def _tell_candidates(
-        self, road: str, candidates: Sequence[ice.Candidate], *, done: bool = False
-    ) -> None:
-        # Those that are known before the offer or the answer travel in it.
-        self._heard_hosts(road)
-        leg = next((leg for leg in self.legs.values() if leg.road == road), None)
-        if road not in self._trickling or leg is None or self._link.ended:
-            return
-        own = self._live().local_transport(road, self._own_setup)
-        told = ice.Transport(own.ufrag, own.pwd, tuple(candidates), (), gathering_complete=done)
-        self._post(lambda: self._session.transport_info(leg.key, ice.build(told)))
+    def _leg_on(self, road: str) -> Leg | None:
+        """One that is on this road: what is said of it is said of the road."""
+        return next((leg for leg in self.legs.values() if leg.road == road), None)
 
     def _on_connected(self, road: str, facts: media.DtlsFacts) -> None:
-        self._connected.add(road)
+        self._roads.connected.add(road)
         try:
-            if road == self._main:
+            if road == self._roads.main:
                 handshake = Handshake(facts.peer_leaf, facts.cipher, facts.key_exchange)
                 engine = self._live()
                 self._security.connected(
@@ -465,7 +389,7 @@ class Dialogue:
         async with self._opening:
             opened = False
             for leg in list(self.legs.values()):
-                if not leg.agreed or leg.road not in self._connected or self._closing:
+                if not leg.agreed or leg.road not in self._roads.connected or self._closing:
                     continue
                 await self._apply(leg)
                 opened = True
@@ -535,26 +459,28 @@ class Dialogue:
         else:
             self._listener.dialogue_failed("connectivity-error", NetworkError(text))
 
-    # -- another way (XEP-0176 section 5.12) ------------------------------------------------------
+    # -- another way (XEP-0176 section 5.12) ----------------------------------------------------
 
     def _on_disconnected(self, road: str) -> None:
         self._listener.interrupted()
+        leg = self._leg_on(road)
         # One side looks for another way, or both offers would cross.
-        if self._link.role is Role.INITIATOR:
-            self.restart(road)
+        if self._link.role is Role.INITIATOR and leg is not None:
+            transport = self._roads.restart(road)
+            self._post(lambda: self._session.transport_replace(leg.key, ice.build(transport)))
 
-    def restart(self, road: str) -> None:
-        """Look for another way, and tell the peer."""
-        leg = next((leg for leg in self.legs.values() if leg.road == road), None)
-        if leg is None or self._closing:
-            return
-        transport = self._live().restart(road)
-        self._tasks.start(f"gather {road}", self._live().gather(road))
-        self._post(lambda: self._session.transport_replace(leg.key, ice.build(transport)))
-
-    def _restart(self, road: str) -> None:
-        """The engine saw new credentials of the peer and wants ours."""
-        log.info("the contact's client looks for another way (%s)", road)
+    def _replaced(self, key: Key, transport: ice.Transport) -> None:
+        """The peer looks for another way."""
+        leg = self.legs.get(key)
+        try:
+            own = None if leg is None else self._roads.restarted(leg.road, transport)
+        except NotAvailable as error:
+            log.info("another way is not looked for: %s", error)
+            own = None
+        if own is None:
+            self._post(lambda: self._session.transport_reject(key))
+        else:
+            self._post(lambda: self._session.transport_accept(key, ice.build(own)))
 
     # -- what the peer sends ----------------------------------------------------------------------
 
@@ -564,23 +490,27 @@ class Dialogue:
         Raises:
             PeerError: the stanza is answered with it.
         """
+        try:
+            self._happened(event)
+        except SecurityFailed as failure:
+            self._listener.dialogue_failed(failure.condition, failure)
+        except SecurityError as error:
+            self._listener.dialogue_failed("security-error", error)
+        except PeerError as error:
+            if isinstance(event, jingle.CallAccepted):
+                self._listener.dialogue_failed("failed-application", error)
+            raise
+
+    def _happened(self, event: jingle.Event) -> None:
         match event:
             case jingle.CallAccepted(contents, payload):
-                try:
-                    self._answered(contents, payload)
-                except SecurityFailed as failure:
-                    self._listener.dialogue_failed(failure.condition, failure)
-                except SecurityError as error:
-                    self._listener.dialogue_failed("security-error", error)
-                except PeerError as error:
-                    self._listener.dialogue_failed("failed-application", error)
-                    raise
+                self._answered(contents, payload)
             case jingle.CallTransportInfo(key, transport):
                 self._transport_info(key, ice.parse(transport))
             case jingle.CallTransportReplaceOffered(key, transport):
                 self._replaced(key, ice.parse(transport))
             case jingle.CallTransportReplaced(key, transport):
-                self._remote(key, ice.parse(transport))
+                self._transport_info(key, ice.parse(transport))
             case jingle.SecurityInfo(payload):
                 self._security.receive(payload)
             case jingle.ContentAdded(content):
@@ -602,42 +532,8 @@ class Dialogue:
 
     def _transport_info(self, key: Key, transport: ice.Transport) -> None:
         leg = self.legs.get(key)
-        if leg is None:
-            return
-        if leg.road not in self._started:
-            if len(self._early) < MAX_EARLY:
-                self._early.append((key, transport))
-            return
-        self._remote(key, transport)
-
-    def _remote(self, key: Key, transport: ice.Transport) -> None:
-        leg = self.legs.get(key)
-        if leg is None:
-            return
-        known = self._peer_transports.get(leg.road)
-        if not transport.pwd and known is not None and transport.ufrag in ("", known.ufrag):
-            # stanza.js names the fragment alone.
-            transport = ice.Transport(
-                known.ufrag, known.pwd, transport.candidates, (), transport.gathering_complete
-            )
-        if transport.fingerprints and _digests(transport.fingerprints) != _digests(
-            self._peer_fingerprints
-        ):
-            raise SecurityError("another certificate in the middle of a call")
-        if transport.pwd:
-            self._live().remote_transport(leg.road, transport)
-
-    def _replaced(self, key: Key, transport: ice.Transport) -> None:
-        """The peer looks for another way."""
-        leg = self.legs.get(key)
-        if leg is None or leg.road not in self._started:
-            self._post(lambda: self._session.transport_reject(key))
-            return
-        self._remote(key, transport)
-        self._peer_transports[leg.road] = transport
-        own = self._live().restart(leg.road)
-        self._tasks.start(f"gather {leg.road}", self._live().gather(leg.road))
-        self._post(lambda: self._session.transport_accept(key, ice.build(own)))
+        if leg is not None:
+            self._roads.info(leg.road, transport)
 
     # -- contents that come and go ----------------------------------------------------------------
 
@@ -647,26 +543,19 @@ class Dialogue:
         Raises:
             NotAvailable: not while the call is as it is.
         """
-        engine = self._live()
-        creator = str(self._link.role)
-        road = self._main if self._bundle else name
-        if road not in self._started:
-            engine.add_road(road)
-            await self._gather([road])
-        leg = self._leg((creator, name), kind, road)
+        self._live()
+        bundle = self._roads.joined(name)
+        leg = self._leg((str(self._link.role), name), kind, self._roads.road_of(name))
         leg.senders = senders
         leg.own = self._own_description(leg)
-        content = self._content(leg, "actpass")
-        payload = []
-        if self._bundle:
-            self._bundle = (*self._bundle, name)
-            payload = [grouping.build_group(list(self._bundle))]
+        await self._roads.open([leg.road])
+        content = self._content(leg)
+        payload = [grouping.build_group(bundle)] if bundle else []
         self._post(lambda: self._session.content_add((content,), payload))
-        self._trickling.add(road)
         return leg.key
 
     def _add_accepted(self, content: Content) -> None:
-        leg = self.legs.get((content.creator, content.name))
+        leg = self.legs.get(key_of(content))
         if leg is None:
             return
         self._take(leg, content)
@@ -677,38 +566,29 @@ class Dialogue:
 
     def _added(self, content: Content) -> None:
         """The peer wants one more; it is taken, and what we send in it is the user's choice."""
-        description = rtp.parse(_present(content.description))
-        try:
-            own = negotiation.answer(description)
-        except negotiation.Unsupported:
-            key = (content.creator, content.name)
+        key = key_of(content)
+        if any(content.name == name for _, name in self.legs) or not self._understood(content):
+            # Bundles know names alone, so that two of one name cannot be told apart.
             self._post(lambda: self._session.content_reject((key,), "incompatible-parameters"))
             return
-        road = self._main if self._bundle else content.name
-        leg = self._leg((content.creator, content.name), MediaType[description.media.upper()], road)
-        leg.own = own
+        leg = self.legs[key]
+        self._roads.joined(content.name)
+        leg.road = self._roads.road_of(content.name)
         try:
             self._take(leg, content)
         except PeerError:
-            del self.legs[leg.key]
+            del self.legs[key]
             raise
         self._listener.leg_added(leg)
         self._tasks.start("accept content", self._accept_added(leg))
 
     async def _accept_added(self, leg: Leg) -> None:
-        engine = self._live()
-        if leg.road not in self._started:
-            engine.add_road(leg.road)
-            engine.remote_transport(leg.road, self._peer_transports[leg.road])
-            await self._gather([leg.road])
-            self._own_setup = _answering(self._peer_fingerprints)
         leg.own = self._own_description(leg)
-        content = self._content(leg, self._own_setup if leg.road != self._main else "actpass")
-        if self._bundle:
-            self._bundle = (*self._bundle, leg.key[1])
+        self._roads.answering()
+        await self._roads.open([leg.road])
+        content = self._content(leg)
         self._post(lambda: self._session.content_accept((content,), ()))
         leg.agreed = True
-        self._trickling.add(leg.road)
         self._start_roads()
         await self._open()
 
@@ -741,10 +621,8 @@ class Dialogue:
         if leg.open:
             leg.open = False
             await engine.close_content(_name(leg.key))
-        if leg.road not in {each.road for each in self.legs.values()}:
-            self._started.discard(leg.road)
-            self._connected.discard(leg.road)
-            await engine.close_road(leg.road)
+        if self._leg_on(leg.road) is None:
+            await self._roads.close(leg.road)
 
     # -- what the channel asks ------------------------------------------------------------------
 
@@ -822,18 +700,6 @@ def _ignore(error: Exception) -> None:
 def _name(key: Key) -> str:
     """Of a content in the engine: two sides may give the same name."""
     return "/".join(key)
-
-
-def _digests(fingerprints: Sequence[ice.DtlsFingerprint]) -> set[tuple[str, bytes]]:
-    return {(each.hash, each.digest) for each in fingerprints}
-
-
-def _first_setup(fingerprints: Sequence[ice.DtlsFingerprint]) -> str | None:
-    return next((each.setup for each in fingerprints), None)
-
-
-def _answering(fingerprints: Sequence[ice.DtlsFingerprint]) -> str:
-    return ice.answer_setup(_first_setup(fingerprints))
 
 
 def _present(element: Element | None) -> Element:
