@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from telepathy_e2e.cli.exits import FAILED, OK, TP_ERROR, Exit, code_of
+from telepathy_e2e.cli.exits import FAILED, OK, TP_ERROR, UNPROTECTED, UNVERIFIED, Exit, code_of
 from telepathy_e2e.cli.names import CallReason
 from telepathy_e2e.cli.words import printable
 
@@ -150,15 +150,16 @@ def ending(
 
 
 def _code(kind: CallReason, error: str, *, talked: bool) -> int:
-    if error in (TP_ERROR + "EncryptionError", TP_ERROR + "EncryptionNotAvailable"):
-        return code_of(error)
+    if (code := code_of(error)) in (UNPROTECTED, UNVERIFIED):
+        return code
     return OK if talked and kind is CallReason.USER_REQUESTED and not error else FAILED
 
 
 def _sentence(kind: CallReason, error: str, *, here: bool, requested: bool, talked: bool) -> str:
-    special = _OF_ERROR.get(error.removeprefix(TP_ERROR)) if error.startswith(TP_ERROR) else None
-    if special is not None:
-        return special
+    if error.startswith(TP_ERROR + "Cert."):
+        return "{contact} was not verified, so the call was ended."
+    if error.startswith(TP_ERROR) and error.removeprefix(TP_ERROR) in _OF_ERROR:
+        return _OF_ERROR[error.removeprefix(TP_ERROR)]
     match kind:
         case CallReason.USER_REQUESTED if here:
             return "You hung up." if talked else "You hung up before the call was taken."
