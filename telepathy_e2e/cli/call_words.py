@@ -19,7 +19,7 @@ def meter(level: object) -> str:
     """A level in dBFS as blocks and as a number; what is not known is nothing."""
     number = _finite(level)
     if number is None:
-        return "░" * BLOCKS + "      dB"
+        return "░" * BLOCKS + "       dB"
     full = round(BLOCKS * min(1.0, max(0.0, 1 - number / QUIET)))
     return "█" * full + "░" * (BLOCKS - full) + f" {max(number, -99):5.0f} dB"
 

@@ -162,6 +162,91 @@ class FakeCM:
         self.add_channel(path, immutable, announce=announce)
         return path
 
+    def add_call(
+        self,
+        *,
+        requested: bool,
+        announce: bool = True,
+        state: names.CallState | None = None,
+        contact: str = BOB,
+        video: bool = False,
+    ) -> str:
+        """A call; incoming ones ring already, ours were not accepted yet."""
+        self._number += 1
+        path = f"{self.connection}/Call{self._number}"
+        first = names.CallState.PENDING_INITIATOR if requested else names.CallState.INITIALISED
+        immutable = {
+            names.CHANNEL + ".ChannelType": Variant("s", names.CALL),
+            names.CHANNEL + ".TargetHandleType": Variant("u", 1),
+            names.CHANNEL + ".TargetHandle": Variant("u", 2),
+            names.CHANNEL + ".TargetID": Variant("s", contact),
+            names.CHANNEL + ".Requested": Variant("b", requested),
+            names.CALL + ".InitialVideo": Variant("b", video),
+        }
+        self.properties[path, names.CALL] = {
+            "CallState": Variant("u", first if state is None else state),
+            "CallFlags": Variant("u", 0),
+            "CallStateReason": Variant("(uuss)", [0, 0, "", ""]),
+            "CallStateDetails": Variant("a{sv}", {}),
+            "CallMembers": Variant("a{uu}", {2: 0}),
+            "InitialVideo": Variant("b", video),
+        }
+        self.properties[path, names.CALL_MEDIA] = {
+            name: Variant("s", "pulse")
+            for name in ("AudioSource", "AudioSink", "VideoSource", "VideoSink")
+        }
+        self.properties[path + "/Content1", names.CALL_CONTENT] = {
+            "Type": Variant("u", names.AUDIO),
+            "Name": Variant("s", "audio"),
+        }
+        self.properties[path, names.SECURABLE] = {
+            "Encrypted": Variant("b", False),
+            "Verified": Variant("b", False),
+        }
+        self.properties[path, names.SECURITY] = {
+            "VerifiedBy": Variant("s", ""),
+            "CipherSuite": Variant("s", ""),
+            "Protocol": Variant("s", "dtls-srtp"),
+            "PeerFingerprints": Variant("a{ss}", {}),
+            "OwnFingerprints": Variant("a{ss}", {}),
+        }
+        self.add_channel(path, immutable, announce=announce)
+        return path
+
+    def call_state(
+        self,
+        path: str,
+        state: names.CallState,
+        reason: tuple[int, int, str, str] = (0, 1, "", ""),
+        *,
+        flags: int = 0,
+        **details: str,
+    ) -> None:
+        """CallStateChanged; ``reason`` is of (actor, reason, error, message), 1 is Alice."""
+        shown = {name.replace("_", "-"): Variant("s", text) for name, text in details.items()}
+        self.properties[path, names.CALL].update(
+            CallState=Variant("u", state),
+            CallFlags=Variant("u", flags),
+            CallStateReason=Variant("(uuss)", list(reason)),
+            CallStateDetails=Variant("a{sv}", shown),
+        )
+        signature = "uu(uuss)a{sv}"
+        body = (int(state), flags, list(reason), shown)
+        self.emit(path, names.CALL, "CallStateChanged", signature, *body)
+
+    def call_member(self, path: str, flags: int) -> None:
+        """CallMembersChanged: Call_Member_Flags of the contact."""
+        self.emit(
+            path,
+            names.CALL,
+            "CallMembersChanged",
+            "a{uu}a{us}au(uuss)",
+            {2: flags},
+            {2: BOB},
+            [],
+            [2, 1, "", ""],
+        )
+
     def add_question(
         self,
         payload: str,

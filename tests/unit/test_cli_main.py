@@ -45,7 +45,11 @@ def test_bad_input_is_json_where_json_was_asked_for(capsys: pytest.CaptureFixtur
 
 
 @pytest.mark.parametrize(
-    "command", ["connect", "disconnect", "send", "receive", "status", "trust", "verify"]
+    "command",
+    [
+        *("answer", "call", "connect", "disconnect", "hangup", "receive", "send", "status"),
+        *("trust", "verify"),
+    ],
 )
 def test_every_command_has_help_with_the_exit_codes_and_json(
     command: str, capsys: pytest.CaptureFixture[str]
@@ -62,6 +66,7 @@ def test_contradictions_are_refused() -> None:
         ("send", "f", "b@x", "--yes", "--on-unverified", "reject"),
         ("send", "f", "b@x", "--require", "verified", "--yes"),
         ("receive", "--require", "verified", "--on-unverified", "proceed"),
+        ("call", "b@x", "--require-verified", "--on-unverified", "proceed"),
         ("verify", "--sas-matches", "yes", "--fingerprint", "00" * 32),
     ):
         with pytest.raises(UsageError, match=r"contradict|choose"):

@@ -203,3 +203,50 @@ async def test_a_question_stops_the_moving_bar_and_it_moves_on(
         os.write(keyboard, b"y\n")
         assert await output.ask("Sure?", {"y": ""}) == "y"
         meter.moved(100)
+
+
+async def test_keys_are_taken_one_by_one_except_while_a_question_is_asked(
+    terminal: tuple[TextIO, int],
+) -> None:
+    stream, keyboard = terminal
+    before = termios.tcgetattr(stream.fileno())
+    output = HumanOutput(io.StringIO(), io.StringIO(), stream)
+    keys: list[str] = []
+    came = asyncio.Event()
+
+    def pressed(key: str) -> None:
+        keys.append(key)
+        came.set()
+
+    with output.keys(pressed):
+        assert not await echoes(stream)
+        os.write(keyboard, b"m")
+        await asyncio.wait_for(came.wait(), 5)
+        came.clear()
+        os.write(keyboard, b"y\n")
+        assert await output.ask("Sure?", {"y": ""}) == "y"
+        os.write(keyboard, b"q")
+        await asyncio.wait_for(came.wait(), 5)
+    assert keys == ["m", "q"]
+    assert termios.tcgetattr(stream.fileno()) == before
+
+
+def test_a_line_changes_on_a_terminal_and_is_not_there_elsewhere(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    keyboard, ours = pty.openpty()
+    with open(ours, "w") as screen:
+        output = HumanOutput(screen, screen, io.StringIO())
+        with output.line() as line:
+            assert line.visible
+            line.set("talking \x1b[2J [bold]")
+        shown = b""
+        while b"[bold]" not in shown:
+            shown += os.read(keyboard, 4096)
+    os.close(keyboard)
+    quiet = HumanOutput(io.StringIO(), io.StringIO(), io.StringIO())
+    for elsewhere in (quiet, JsonOutput(io.StringIO())):
+        with elsewhere.line() as line, elsewhere.keys(lambda key: None):
+            assert not line.visible
+            line.set("talking")

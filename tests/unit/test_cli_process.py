@@ -6,6 +6,7 @@ import os
 import pty
 import signal
 import sys
+import termios
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 from dbus_fast import Variant
 
 from telepathy_e2e.cli import names
+from telepathy_e2e.cli.names import CallState
 from tests.support.children import interruptible
 from tests.unit.cli_support import BOB, PATIENCE, PV, FakeCM, bus_address, cm
 
@@ -119,3 +121,92 @@ async def test_a_whole_dialogue_on_a_terminal(
     assert b"\x1b[31m.txt" not in seen
     assert b"AB AB AB" in seen
     assert b"bob@example.org offers" in seen
+
+
+async def test_a_call_on_a_terminal(cm: FakeCM, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The line with its meters, a question in between, and keys."""
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "200")
+    await cm.add_connection()
+
+    async def create(path: str, call: list[Any]) -> tuple[str, list[Any]]:
+        path = cm.add_call(requested=True, announce=False)
+        asyncio.get_running_loop().call_soon(cm.announce, path)
+        return "oa{sv}", [path, cm.channels[path]]
+
+    async def accept(path: str, call: list[Any]) -> tuple[str, list[Any]]:
+        cm.call_state(path, CallState.ACCEPTED)
+        cm.encrypt(path)
+        cm.call_state(path, CallState.ACTIVE)
+        return "", []
+
+    async def statistics(path: str, call: list[Any]) -> tuple[str, list[Any]]:
+        figures = {"level-sent": Variant("d", -30.0), "codec-sent": Variant("s", "opus")}
+        return "a{oa{sv}}", [{path + "/Content1": figures}]
+
+    async def verify(path: str, call: list[Any]) -> tuple[str, list[Any]]:
+        return "o", [cm.add_question(path, reason="upgrade")]
+
+    async def put_off(question: str, call: list[Any]) -> tuple[str, list[Any]]:
+        cm.finish_question(question, "unverified")
+        return "", []
+
+    async def hang_up(path: str, call: list[Any]) -> tuple[str, list[Any]]:
+        cm.call_state(path, CallState.ENDED, (1, call[1], "", ""))
+        return "", []
+
+    cm.handlers.update(
+        {
+            "CreateChannel": create,
+            "Accept": accept,
+            "GetStatistics": statistics,
+            "Verify": verify,
+            "ProceedUnverified": put_off,
+            "Hangup": hang_up,
+        }
+    )
+    keyboard, terminal = pty.openpty()
+    before = termios.tcgetattr(terminal)
+    try:
+        process = await start("call", BOB, stdin=terminal, stdout=terminal, stderr=terminal)
+        seen = b""
+
+        async def until(text: bytes) -> None:
+            nonlocal seen
+            while text not in seen:
+                readable = asyncio.Event()
+                asyncio.get_running_loop().add_reader(keyboard, readable.set)
+                await readable.wait()
+                asyncio.get_running_loop().remove_reader(keyboard)
+                seen += os.read(keyboard, 4096)
+            seen = seen[seen.index(text) :]
+
+        async with asyncio.timeout(PATIENCE):
+            await until("█████░░░░░   -30 dB".encode())
+            await until(b"encrypted, not verified")
+            os.write(keyboard, b"v")
+            await until(b"What shall be done? [s/f/q/p/r] ")
+            os.write(keyboard, b"p\n")
+            await until(b"stays unverified.")
+            await until(b"q: hang up")
+            os.write(keyboard, b"q")
+            await until(b"You hung up.")
+            assert await process.wait() == 0
+        assert termios.tcgetattr(terminal) == before
+    finally:
+        os.close(terminal)
+        os.close(keyboard)
+
+
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+async def test_an_interrupt_hangs_up(cm: FakeCM, sent: signal.Signals) -> None:
+    await cm.add_connection()
+    path = cm.add_call(requested=False)
+    words = ("answer", "--any", "--json")
+    process = await start(*words, stdout=asyncio.subprocess.PIPE)
+    async with asyncio.timeout(PATIENCE):
+        await cm.called("Accept")
+        process.send_signal(sent)
+        assert await process.wait() == 130
+    assert cm.announced == {names.CLIENT + ".answer": []}
+    assert path not in cm.channels
