@@ -24,6 +24,7 @@ from telepathy_e2e.errors import (
 )
 from telepathy_e2e.jingle import events as jingle
 from telepathy_e2e.jingle import rtp_info
+from telepathy_e2e.role import Role
 from telepathy_e2e.service import names
 from telepathy_e2e.service.call_content import ADDED, INITIAL, CallContent
 from telepathy_e2e.service.call_ends import End, end_of
@@ -425,9 +426,15 @@ class Call(ProtectedChannel):
         content = self._contents.get(key)
         return content is not None and content.stream.local_sending_state == Sending.SENDING
 
+    @property
+    def _role(self) -> Role:
+        """Ours in the session; a call of ours may have lost against one that crossed it."""
+        if self._dialogue is not None:
+            return self._dialogue.role
+        return Role.INITIATOR if self.requested else Role.RESPONDER
+
     def _senders(self, content: CallContent) -> str:
-        we_call = self.requested
-        ours, theirs = ("initiator", "responder") if we_call else ("responder", "initiator")
+        ours, theirs = self._role.value, self._role.other.value
         return {
             (True, True): "both",
             (True, False): ours,
@@ -494,8 +501,7 @@ class Call(ProtectedChannel):
         content = self._contents.get(leg.key)
         if content is None:
             return
-        peer = "responder" if self.requested else "initiator"
-        sends = leg.senders in ("both", peer)
+        sends = leg.senders in ("both", self._role.other.value)
         state = Sending.SENDING if sends else Sending.NONE
         content.stream.receiving(state, StateReason(self.target_handle, Reason.USER_REQUESTED))
 
@@ -513,6 +519,37 @@ class Call(ProtectedChannel):
     def attach_way(self, way: Way) -> None:
         """How this call is made or taken."""
         self._way = way
+
+    def superseded(self) -> None:
+        """The user has taken this call in another channel."""
+        self._way = None
+        error = names.TP + "Error.PickedUpElsewhere"
+        self.ended(StateReason(self.self_handle, Reason.USER_REQUESTED, error))
+
+    def waits_for(self, peer: str) -> bool:
+        """Whether this is a call of ours whose offer a client of the contact has not answered."""
+        link = self._link
+        return (
+            self.requested
+            and link is not None
+            and link.peer == peer
+            and link.role is Role.INITIATOR
+            and self.state in (State.INITIALISING, State.INITIALISED)
+        )
+
+    def adopt(self, way: Way) -> None:
+        """Both called at once, and the contact's call counts: this channel is now about that one.
+
+        Whoever called wants to talk, so it is taken at once.
+        """
+        link, dialogue = self._link, self._dialogue
+        self._way, self._link, self._dialogue = way, None, None
+        if link is not None:
+            link.application = None
+            if not link.ended:
+                link.end()
+        self._account.calls.release(dialogue)
+        self._start(way.take())
 
     def attach(self, link: Link, dialogue: Dialogue) -> None:
         """The session with the client that calls, or answers."""

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 from xml.etree.ElementTree import Element
 
 from telepathy_e2e.errors import (
+    ConnectionLost,
     EncryptionError,
     NetworkError,
     NotAvailable,
@@ -140,6 +141,8 @@ class Dialogue:
         self._offered: tuple[Content, ...] = ()
         self._refused: list[Key] = []
         self._roads = Roads(link.role, tasks, self._tell_candidates)
+        # Roads whose other way the peer has not answered to yet.
+        self._replacing: set[str] = set()
         self._closing = False
         self._answered_at = 0.0
         self._opening = asyncio.Lock()
@@ -214,7 +217,8 @@ class Dialogue:
             leg = self.legs[key_of(content)]
             leg.road = self._roads.road_of(content.name)
             self._take(leg, content)
-        self._security.check_announced(self._roads.fingerprints)
+        if taken:
+            self._security.check_announced(self._roads.fingerprints)
 
     def _understood(self, content: Content) -> bool:
         """Make a leg of it, if it is anything that we can."""
@@ -331,7 +335,9 @@ class Dialogue:
             case media.Connected(road, facts):
                 self._on_connected(road, facts)
             case media.Restarted():
-                self._listener.sounding(0.0)
+                # Not where the user has not been asked yet: nothing flows then.
+                if any(leg.open for leg in self.legs.values()):
+                    self._listener.sounding(0.0)
             case media.Disconnected(road):
                 self._on_disconnected(road)
             case media.RestartWanted(road):
@@ -340,6 +346,8 @@ class Dialogue:
                 if why == "dtls" and road in self._roads.connected:
                     # Who hangs up ends the media, and says why through the servers.
                     self._tasks.start("grace", self._fail_later(why, text))
+                elif why == "ice" and road in self._roads.connected:
+                    self._listener.dialogue_failed("failed-transport", ConnectionLost(text))
                 else:
                     self._on_road_failed(why, text)
             case media.MediaLost(name, direction, text):
@@ -465,8 +473,9 @@ class Dialogue:
         self._listener.interrupted()
         leg = self._leg_on(road)
         # One side looks for another way, or both offers would cross.
-        if self._link.role is Role.INITIATOR and leg is not None:
+        if self._link.role is Role.INITIATOR and leg is not None and road not in self._replacing:
             transport = self._roads.restart(road)
+            self._replacing.add(road)
             self._post(lambda: self._session.transport_replace(leg.key, ice.build(transport)))
 
     def _replaced(self, key: Key, transport: ice.Transport) -> None:
@@ -510,7 +519,12 @@ class Dialogue:
             case jingle.CallTransportReplaceOffered(key, transport):
                 self._replaced(key, ice.parse(transport))
             case jingle.CallTransportReplaced(key, transport):
+                if (leg := self.legs.get(key)) is not None:
+                    self._replacing.discard(leg.road)
                 self._transport_info(key, ice.parse(transport))
+            case jingle.CallTransportReplaceRejected(key):
+                if (leg := self.legs.get(key)) is not None:
+                    self._replacing.discard(leg.road)
             case jingle.SecurityInfo(payload):
                 self._security.receive(payload)
             case jingle.ContentAdded(content):

@@ -57,10 +57,18 @@ class Placing:
         self._call = call
         self._wanted = wanted
         self.id = secrets.token_hex(16)
+        self.target = call.target_id
         self._proposed = False
+        self._gave_in = False
         self._answerer: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 
     async def place(self) -> None:
+        ringing = self._calls.rings_from(self.target)
+        if ringing is not None:
+            # Whoever calls somebody who is calling wants to talk to him.
+            ringing.move_to(self._call)
+            self._call.adopt(ringing)
+            return
         callee = await self._calls.find_callee(self._call.target_id)
         if callee.by_messages:
             self._proposed = True
@@ -75,6 +83,10 @@ class Placing:
                         raise
                     self._nobody_answers()
                     return
+                except asyncio.CancelledError:
+                    if self._gave_in:
+                        return
+                    raise
         else:
             peer = callee.jid
             # Nobody tells whether it rings before the session is there.
@@ -112,6 +124,13 @@ class Placing:
                     condition = reason.condition if reason is not None else "decline"
                     self._call.ended(ended_by_peer(condition, self._call.target_handle))
 
+    def give_in(self) -> Call:
+        """The contact called at the same moment, and his call counts."""
+        self._gave_in = True
+        self._calls.proposing.pop(self.id, None)
+        self._answerer.cancel()
+        return self._call
+
     async def take(self) -> None:
         raise NotAvailable("This call is ours")
 
@@ -120,7 +139,12 @@ class Placing:
 
     def over(self, condition: str | None, text: str) -> None:
         self._calls.proposing.pop(self.id, None)
-        if self._proposed and not self._answerer.done():
+        if not self._proposed:
+            return
+        if self._answerer.done():
+            if not self._answerer.cancelled():
+                self._calls.finish(self._answerer.result(), self.id)
+        else:
             self._answerer.cancel()
             if condition is not None:
                 reason = call_messages.Reason("cancel" if condition == "success" else condition)
@@ -141,6 +165,7 @@ class Offered:
         dialogue = self._call.dialogue
         if dialogue is None:
             raise NotAvailable("The call has ended")
+        self._call.answered()
         await dialogue.answer()
 
     def ringing(self) -> None:
@@ -174,6 +199,7 @@ class Proposed:
         except TimeoutError:
             self._call.ended(ended_by_peer("timeout", self._call.target_handle), "timeout")
             return
+        self._call.answered()
         await dialogue.answer()
 
     def session(self, link: Link, dialogue: Dialogue) -> None:
@@ -186,6 +212,16 @@ class Proposed:
             raise NotAvailable("Nobody has taken this call")
         self._call.attach(link, dialogue)
         self._arrived.set_result(dialogue)
+
+    @property
+    def rings(self) -> bool:
+        """Nobody has taken it yet."""
+        return not self._taken
+
+    def move_to(self, call: Call) -> None:
+        """Take it in another channel; the one that rang ends."""
+        rang, self._call, self.call = self._call, call, call
+        rang.superseded()
 
     def retracted(self, sender: str) -> None:
         """The caller gave up."""
@@ -207,7 +243,9 @@ class Proposed:
 
     def over(self, condition: str | None, text: str) -> None:
         self._calls.proposed.pop((bare(self.caller), self.id), None)
-        if not self._arrived.done():
+        if self._arrived.done():
+            self._calls.finish(self.caller, self.id)
+        else:
             self._arrived.cancel()
             if condition is not None:
                 reason = call_messages.Reason("decline" if condition == "success" else condition)

@@ -224,6 +224,15 @@ class Calls(Feature):
         from telepathy_e2e.service.call_ways import Offered
 
         peer = bare(link.peer)
+        crossed = next((each for each in self._calls if each.waits_for(link.peer)), None)
+        if crossed is not None:
+            # Theirs has the lower sid, or it would have been refused (XEP-0166 section 7.2.16).
+            dialogue = self._dialogue(crossed, link)
+            dialogue.offered(offer.contents, offer.payload)
+            crossed.adopt(Offered(crossed, link))
+            crossed.offered(dialogue.legs.values())
+            crossed.attach(link, dialogue)
+            return
         self._check_room(peer)
         handle = self._account.handles.of_jid(peer)
         call = self._new(handle, requested=False, wanted={})
@@ -302,6 +311,9 @@ class Calls(Feature):
         kinds = {each.upper() for each in said.descriptions} & MediaType.__members__.keys()
         if not self._account.takes_calls or (peer, said.id) in self.proposed or not kinds:
             return
+        if (ours := self._crossed(peer)) is not None:
+            self._tie(ours, sender, said)
+            return
         try:
             self._check_room(peer)
             handle = self._account.handles.of_jid(peer)
@@ -315,6 +327,32 @@ class Calls(Feature):
         call.attach_way(announced)
         self._account.announce(call)
 
+    def _crossed(self, peer: str) -> Placing | None:
+        """Our own announced call to somebody who has not answered it yet."""
+        return next((each for each in self.proposing.values() if each.target == peer), None)
+
+    def rings_from(self, peer: str) -> Proposed | None:
+        """Somebody's announced call that nobody has taken yet."""
+        return next(
+            (each for (jid, _), each in self.proposed.items() if jid == peer and each.rings), None
+        )
+
+    def _tie(self, ours: Placing, sender: str, theirs: call_messages.Propose) -> None:
+        """Both announced a call: the one with the lower id counts (XEP-0353, "Tie Breaking").
+
+        "i;octet" (RFC 4790 section 9.3): octets of UTF-8.
+        """
+        from telepathy_e2e.service.call_ways import Proposed
+
+        expired = call_messages.Reason("expired")
+        if ours.id.encode() <= theirs.id.encode():
+            self.tell(sender, call_messages.Reject(theirs.id, expired, tie_break=True))
+            return
+        call = ours.give_in()
+        self.tell(bare(sender), call_messages.Retract(ours.id, expired, tie_break=True))
+        announced = self.proposed[bare(sender), theirs.id] = Proposed(self, call, sender, theirs.id)
+        call.adopt(announced)
+
     def tell(self, to: str, said: call_messages.CallMessage) -> None:
         """Send a message about a call; that it cannot be sent is seen by what does not follow."""
         stanza = Element(MESSAGE, {"to": to, "type": "chat", "id": f"call-{said.id}"})
@@ -324,17 +362,25 @@ class Calls(Feature):
         except TelepathyError as error:
             log.info("a message about a call was not sent: %s", error)
 
+    def finish(self, peer: str, id_: str) -> None:
+        """An announced call was talked in and is over (XEP-0353): all devices shall know."""
+        self.tell(peer, call_messages.Finish(id_, call_messages.Reason("success")))
+
     # -- the end ----------------------------------------------------------------------------
 
     def ended(self, call: Call, dialogue: Dialogue | None) -> None:
         """A call is over; its channel stays until somebody closes it."""
         self._calls.discard(call)
-        if dialogue is not None:
-            self._closing.start("media", dialogue.close())
+        self.release(dialogue)
         if not call.closed:
             self._ended[call.object_path] = call
             if len(self._ended) > MAX_ENDED:
                 next(iter(self._ended.values())).close()
+
+    def release(self, dialogue: Dialogue | None) -> None:
+        """Let go of the media of a session that is over."""
+        if dialogue is not None:
+            self._closing.start("media", dialogue.close())
 
     async def closed(self) -> None:
         """Wait until the media of all calls that are over have let go of their devices."""

@@ -80,6 +80,8 @@ class Retract:
 
     id: str
     reason: Reason | None = None
+    tie_break: bool = False
+    """Two calls crossed and this one lost (section 3.6)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,10 +122,9 @@ def parse(message: Element) -> CallMessage | None:
         case "proceed":
             return Proceed(call)
         case "reject":
-            tie_break = element.find(f"{{{CALLS_NS}}}tie-break") is not None
-            return Reject(call, _reason(element), tie_break)
+            return Reject(call, _reason(element), _ties(element))
         case "retract":
-            return Retract(call, _reason(element))
+            return Retract(call, _reason(element), _ties(element))
     migrated = element.find(f"{{{CALLS_NS}}}migrated")
     return Finish(
         call,
@@ -143,17 +144,19 @@ def build(call: CallMessage) -> list[Element]:
         case Propose(_, media):
             for each in media:
                 SubElement(element, _DESCRIPTION, {"media": each})
-        case Reject(_, reason, tie_break):
+        case Reject(_, reason, tie_break) | Retract(_, reason, tie_break):
             _add_reason(element, reason)
             if tie_break:
                 SubElement(element, f"{{{CALLS_NS}}}tie-break")
-        case Retract(_, reason):
-            _add_reason(element, reason)
         case Finish(_, reason, migrated_to):
             _add_reason(element, reason)
             if migrated_to:
                 SubElement(element, f"{{{CALLS_NS}}}migrated", {"to": migrated_to})
     return [element, Element(STORE)]
+
+
+def _ties(element: Element) -> bool:
+    return element.find(f"{{{CALLS_NS}}}tie-break") is not None
 
 
 def _media(element: Element) -> tuple[str, ...]:

@@ -30,7 +30,15 @@ from tests.support.calls import (
 )
 from tests.support.pair import Pair
 from tests.support.prosody import Prosody
-from tests.support.side import E2E, FILE_TRANSFER, SECURABLE, VERIFICATION, DBusFailure, Side
+from tests.support.side import (
+    CHANNEL,
+    E2E,
+    FILE_TRANSFER,
+    SECURABLE,
+    VERIFICATION,
+    DBusFailure,
+    Side,
+)
 
 BOTH = (CALL, FILE_TRANSFER)
 
@@ -222,3 +230,39 @@ async def test_hanging_up_while_it_is_answered(pair: Pair) -> None:
     assert taken is None or isinstance(taken, DBusFailure)  # whoever was faster
     await theirs.until(ENDED)
     assert await ours.state() == ENDED
+
+
+async def test_who_call_each_other_at_once_talk_in_one_call(pair: Pair) -> None:
+    ours = await call(pair.alice, pair.server.jid("bob"))
+    theirs = await call(pair.bob, pair.server.jid("alice"))
+    await asyncio.gather(ours.accept(), theirs.accept())
+    await asyncio.gather(ours.until(ACTIVE), theirs.until(ACTIVE))
+    await asyncio.gather(ours.figures(packets_received=20), theirs.figures(packets_received=20))
+    for one in (ours, theirs):
+        assert await one.property(SECURABLE, "Encrypted") is True
+        assert len(await one.contents()) == 1
+    for one in (ours, theirs):
+        others = [
+            path
+            for each in one.side.signals
+            if each.member == "NewChannels"
+            for path, properties in each.body[0]
+            if properties[CHANNEL + ".ChannelType"] == CALL and path != one.path
+        ]
+        # One may have rung before its user called; nothing rings any more.
+        for path in others:
+            assert await one.side.get(path, CALL, "CallState") == ENDED
+    await theirs.hangup()
+    _, _, reason = await ours.until(ENDED)
+    assert reason[1:3] == (2, "")
+
+
+async def test_who_calls_somebody_who_is_calling_answers_that_call(pair: Pair) -> None:
+    ours = await call(pair.alice, pair.server.jid("bob"))
+    await ours.accept()
+    rings = await incoming(pair.bob)
+    theirs = await call(pair.bob, pair.server.jid("alice"))
+    await theirs.accept()
+    await asyncio.gather(ours.until(ACTIVE), theirs.until(ACTIVE))
+    _, _, reason = await rings.until(ENDED)
+    assert reason[2] == "org.freedesktop.Telepathy.Error.PickedUpElsewhere"
