@@ -51,7 +51,10 @@ class Connected:
 
 @dataclass(frozen=True, slots=True)
 class Disconnected:
-    """The peer is not heard any more (RFC 7675); ``restart`` may mend it, DTLS waits."""
+    """The peer is not heard any more; ``restart`` may mend it, DTLS waits.
+
+    Said again while that lasts, each time that another attempt makes sense.
+    """
 
     road: str
 
@@ -65,7 +68,7 @@ class RestartWanted:
 
 @dataclass(frozen=True, slots=True)
 class Restarted:
-    """ICE found a new way; the DTLS association is the old one."""
+    """The peer is heard again, over a new way or the old; the DTLS association is the old one."""
 
     road: str
 

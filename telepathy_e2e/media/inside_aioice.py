@@ -10,6 +10,7 @@ import asyncio
 import ipaddress
 import logging
 import os
+import random
 import secrets
 import string
 from collections.abc import Callable, Coroutine, Sequence
@@ -17,6 +18,7 @@ from typing import Any, TypeAlias
 
 from aioice import Candidate, Connection
 from aioice.ice import (
+    CandidatePair,
     StunProtocol,
     get_host_addresses,
     relayed_candidate,
@@ -24,6 +26,7 @@ from aioice.ice import (
 )
 from aioice.stun import Message, TransactionError
 
+from telepathy_e2e.media import silence
 from telepathy_e2e.media.servers import IceServer
 from telepathy_e2e.tasks import TaskOwner
 
@@ -87,6 +90,8 @@ class TrickleConnection(Connection):
         self.addresses: list[str] = []
         self._servers_done = False
         self._peer_done = False
+        self.heard = self.answered = 0.0
+        """When the last datagram came, and the last answer to a check; time of the loop."""
 
     # -- our candidates -------------------------------------------------------------------------
 
@@ -196,6 +201,7 @@ class TrickleConnection(Connection):
     def check_incoming(
         self, message: Message, addr: tuple[str, int], protocol: StunProtocol
     ) -> None:
+        self.heard = asyncio.get_running_loop().time()
         # A check without the attribute is against RFC 8445 section 7.1.1; aioice would stumble.
         if "PRIORITY" not in message.attributes:
             return
@@ -205,6 +211,42 @@ class TrickleConnection(Connection):
             super().check_incoming(message, addr, protocol)
 
     def data_received(self, data: bytes, component: int) -> None:
+        self.heard = asyncio.get_running_loop().time()
         # An empty datagram, which anybody can send, would end aiortc's reading.
         if data and self._queue.qsize() < MAX_WAITING:
             super().data_received(data, component)
+
+    # -- consent (RFC 7675) ---------------------------------------------------------------------
+
+    async def query_consent(self) -> None:
+        """In the place of aioice's, which asks as often when nothing is heard, and takes half a
+        second on the way for no answer."""
+        time = asyncio.get_running_loop().time
+        self.heard = self.answered = time()
+        due = self.answered + silence.CONSENT
+        while True:
+            # Not all at once, as section 5.1 wants.
+            await asyncio.sleep(silence.AGAIN * (0.8 + 0.4 * random.random()))  # noqa: S311
+            if time() < due and time() - self.heard < silence.PROBE:
+                continue
+            for pair in list(self._nominated.values()):
+                if await self._asked(pair):
+                    self.heard = self.answered = time()
+                    due = self.answered + silence.CONSENT
+            if time() - self.answered >= silence.EXPIRY:
+                self._query_consent_task = None
+                await self.close()
+                return
+
+    async def _asked(self, pair: CandidatePair) -> bool:
+        password = self.remote_password or ""
+        try:
+            await pair.protocol.request(
+                self.build_request(pair, nominate=False),
+                pair.remote_addr,
+                integrity_key=password.encode(),
+                retransmissions=1,
+            )
+        except TransactionError:
+            return False
+        return True

@@ -30,6 +30,7 @@ from telepathy_e2e.media.inside_aioice import TrickleConnection, usable
 from telepathy_e2e.media.inside_aiortc import SecureTransport
 from telepathy_e2e.media.path import Path
 from telepathy_e2e.media.servers import IceServer
+from telepathy_e2e.media.silence import Silence, patience
 from telepathy_e2e.tasks import TaskOwner
 from telepathy_e2e.xtls import identity
 from telepathy_e2e.xtls.identity import Credentials
@@ -37,9 +38,9 @@ from telepathy_e2e.xtls.offer import Fingerprint, digest
 
 log = logging.getLogger(__name__)
 
-# Seconds. People wait no longer for a call to begin.
-ICE_DEADLINE = 30.0
+# Seconds.
 DTLS_DEADLINE = 30.0
+LOOK = 0.5
 # Candidates of a peer that wait for our sockets (aioice bounds what it holds from then on).
 MAX_EARLY = 64
 # Stanzas that wait for our restart: one with each of his candidates.
@@ -91,6 +92,8 @@ class Road:
         self._fingerprints: tuple[Fingerprint, ...] = ()
         self._strict = True
         self._closed = False
+        self._patience = patience()
+        self._silence = Silence(self._patience)
         self.dtls: SecureTransport | None = None
         self.facts: DtlsFacts | None = None
         """Once connected."""
@@ -209,7 +212,8 @@ class Road:
         if self._closed or not self._role:
             raise NotAvailable("There is nothing to restart")
         former = self._generation
-        if self._establishing is not None and self._path.current is None:
+        # What it found already, a handshake may be going on over.
+        if self._establishing is not None and former.connection is not self._path.current:
             self._establishing.cancel()
         self._former.append(former)
         connection = former.connection
@@ -244,14 +248,19 @@ class Road:
         try:
             if generation.number == 0:  # the peer is still asked whether he wants to talk
                 await generation.credentials.wait()
-            async with asyncio.timeout(ICE_DEADLINE):
+            async with asyncio.timeout(self._patience):
                 await generation.credentials.wait()
                 await generation.hosts.wait()
                 await generation.connection.connect()
         except (ConnectionError, TimeoutError):
             await generation.connection.close()
-            self._failed("ice", "no way to the peer was found")
+            if self.facts is None:
+                self._failed("ice", "no way to the peer was found")
+            # Else the former way may be good still; how long that is waited for, _watch knows.
             return
+        now = asyncio.get_running_loop().time()
+        generation.connection.heard = generation.connection.answered = now
+        self._silence.found()
         self._path.use(generation.connection)
         former, self._former = self._former, []
         for each in former:
@@ -280,6 +289,26 @@ class Road:
             self.facts = facts
             self.dtls.on("statechange", self._state_changed)
             self._events(Connected(self.name, facts))
+            self._tasks.start("watch", self._watch())
+
+    async def _watch(self) -> None:
+        """Say when the peer is not heard any more, and when he is again."""
+        time = asyncio.get_running_loop().time
+        heard = answered = time()
+        while True:
+            await asyncio.sleep(LOOK)
+            if (connection := self._path.current) is not None:
+                heard, answered = connection.heard, connection.answered
+            match self._silence.look(time(), heard, answered):
+                case "interrupted" | "again":
+                    self._events(Disconnected(self.name))
+                case "back":
+                    self._events(Restarted(self.name))
+                case "gone":
+                    self._failed("ice", "the peer is not heard any more")
+                    return
+                case "well":
+                    pass
 
     def _check_peer(self, certificate: bytes, depth: int) -> None:
         if not self._strict:
@@ -295,7 +324,8 @@ class Road:
             self._failed("dtls", "the peer ended the association")
 
     def _lost(self) -> None:
-        if not self._closed:
+        now = asyncio.get_running_loop().time()
+        if not self._closed and self._silence.lost(now) == "interrupted":
             self._events(Disconnected(self.name))
 
     def _failed(self, why: Why, text: str) -> None:

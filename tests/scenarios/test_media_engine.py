@@ -29,7 +29,7 @@ from OpenSSL import SSL
 from telepathy_e2e.errors import InvalidArgument, NotAvailable
 from telepathy_e2e.jingle.ice import DtlsFingerprint
 from telepathy_e2e.jingle.rtp import Description
-from telepathy_e2e.media import dtmf, frames, inside_aiortc, mapping, road
+from telepathy_e2e.media import dtmf, frames, inside_aiortc, mapping, road, silence
 from telepathy_e2e.media.engine import MediaEngine
 from telepathy_e2e.media.events import (
     Connected,
@@ -194,7 +194,7 @@ async def test_a_peer_that_never_completes_dtls_is_given_up(
 
 
 async def test_where_nobody_answers_ice_fails(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(road, "ICE_DEADLINE", 0.5)
+    monkeypatch.setenv(silence.PATIENCE_VARIABLE, "0.5")
     call = Call()
     try:
         await call.start()
