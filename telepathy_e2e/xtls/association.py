@@ -18,7 +18,7 @@ from telepathy_e2e.errors import NotAvailable, PeerError
 from telepathy_e2e.xtls import exporter
 from telepathy_e2e.xtls.conversation import Conversation, Session
 from telepathy_e2e.xtls.events import Event, Failed, Protected, Reported
-from telepathy_e2e.xtls.identity import identity_fingerprint, key_fingerprint
+from telepathy_e2e.xtls.identity import key_fingerprint
 from telepathy_e2e.xtls.sealed import SealedMessage, parse_sealed
 
 # Seconds; from the wire format.
@@ -219,8 +219,8 @@ class Association:
         hello = None if conversation is None else conversation.hello
         if conversation is None or hello is None:
             # Without hello the leaf is the identity, theirs for us and ours for them.
-            peer = key_fingerprint(handshake.peer_leaf)
-            own = identity_fingerprint(self._session.credentials.leaf)
+            peer = self._leaf_fingerprint(handshake.peer_leaf)
+            own = self._leaf_fingerprint(self._session.credentials.leaf)
         else:
             peer, own = conversation.peer_fingerprint, self._session.own_fingerprint
         self._events.append(
@@ -236,6 +236,10 @@ class Association:
                 peer_leaf=handshake.peer_leaf,
             )
         )
+
+    def _leaf_fingerprint(self, leaf: bytes) -> bytes:
+        """What people compare where there are no identities."""
+        return key_fingerprint(leaf)
 
     def _people(self) -> Conversation:
         if self._state is not State.PROTECTED:

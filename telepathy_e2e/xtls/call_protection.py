@@ -6,6 +6,7 @@ payload here: media are let through or not by whoever asks ``events()``.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from datetime import datetime
 
@@ -80,6 +81,10 @@ class CallProtection(Association):
         """Whether a certificate (DER) is the one that the peer showed first."""
         return self._leaf is not None and leaf == self._leaf
 
+    def _leaf_fingerprint(self, leaf: bytes) -> bytes:
+        """Of the whole certificate: what browsers and other clients show of a call (RFC 8122)."""
+        return hashlib.sha256(leaf).digest()
+
     def _check(self, leaf: bytes, wall: datetime) -> None:
         """That this is the certificate that was announced, now and after each restart.
 
@@ -92,5 +97,5 @@ class CallProtection(Association):
             check_leaf(leaf, self._peer_fingerprints, wall)
         else:
             check_announced(leaf, self._peer_fingerprints)
-            key_fingerprint(leaf)  # it is a certificate, and has a key to show to people
+            key_fingerprint(leaf)  # it is a certificate, and has a key
         self._leaf = leaf

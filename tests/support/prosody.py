@@ -84,6 +84,7 @@ class Prosody:
     hibernation: int = 3
     settings: str = ""
     rooms: bool = False
+    web_port: int = 0
     process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
 
     @classmethod
@@ -99,6 +100,7 @@ class Prosody:
         hibernation: int = 3,
         settings: str = "",
         rooms: bool = False,
+        websocket: bool = False,
     ) -> Prosody:
         """Start a server and wait until it accepts connections.
 
@@ -112,6 +114,7 @@ class Prosody:
                 others hear only then that a program was killed.
             settings: Lua, appended to the settings of the virtual host.
             rooms: with a conference service (``conference``).
+            websocket: for clients in browsers, which come without TLS (``websocket``).
         """
         port, tls_port, proxy_port = free_ports(3)
         server = cls(
@@ -128,6 +131,7 @@ class Prosody:
             hibernation=hibernation,
             settings=settings,
             rooms=rooms,
+            web_port=free_ports(1)[0] if websocket else 0,
         )
         try:
             server._write()
@@ -149,6 +153,11 @@ class Prosody:
     def conference(self) -> str:
         """Domain of the rooms."""
         return f"conference.{self.domain}"
+
+    @property
+    def websocket(self) -> str:
+        """Where clients in browsers connect."""
+        return f"ws://{self.host}:{self.web_port}/xmpp-websocket"
 
     @property
     def log(self) -> str:
@@ -192,7 +201,8 @@ class Prosody:
                 stderr=output,
                 stdin=subprocess.DEVNULL,
             )
-        ports = [self.port, self.proxy_port] + ([self.tls_port] if self.encryption else [])
+        ports = [self.port, self.proxy_port] + [self.tls_port] * self.encryption
+        ports += [self.web_port] * bool(self.web_port)
         deadline = time.monotonic() + START_SECONDS
         for port in ports:
             while not _accepts(port):
@@ -253,6 +263,8 @@ class Prosody:
         # One of the two that Debian has: it keeps vCards as they are, or as personal events.
         modules += ["vcard"] * ("vcard_legacy" not in self.modules)
         modules += ["tls"] * self.encryption + list(self.modules)
+        modules += ["websocket"] * bool(self.web_port)
+        disabled = ["s2s", "offline"] + ["http"] * (not self.web_port)
         lines = [
             f"run_as_root = {'true' if os.getuid() == 0 else 'false'}",
             f"pidfile = {_lua(here / 'prosody.pid')}",
@@ -267,7 +279,7 @@ class Prosody:
             f"allow_unencrypted_plain_auth = {'false' if self.encryption else 'true'}",
             "s2s_ports = {}",
             "component_ports = {}",
-            "modules_disabled = { 's2s', 'http', 'offline' }",
+            f"modules_disabled = {{ {', '.join(map(_lua, disabled))} }}",
             f"modules_enabled = {{ {', '.join(map(_lua, modules))} }}",
             "authentication = 'internal_plain'",
             f"groups_file = {_lua(here / 'groups.txt')}",
@@ -275,6 +287,15 @@ class Prosody:
             f"proxy65_ports = {{ {self.proxy_port} }}",
             "proxy65_interfaces = { '127.0.0.1' }",
         ]
+        if self.web_port:
+            lines += [
+                f"http_ports = {{ {self.web_port} }}",
+                "http_interfaces = { '127.0.0.1' }",
+                "https_ports = {}",
+                f"http_default_host = {_lua(self.domain)}",
+                "consider_websocket_secure = true",
+                "cross_domain_websocket = true",
+            ]
         if self.module_directory is not None:
             lines.append(f"plugin_paths = {{ {_lua(self.module_directory)} }}")
         tls = f"ssl = {{ key = {_lua(here / 'key.pem')}, certificate = {_lua(here / 'cert.pem')} }}"

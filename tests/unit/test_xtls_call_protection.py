@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from hashlib import sha256
 
 import pytest
 from cryptography import x509
@@ -30,7 +31,6 @@ from telepathy_e2e.xtls.events import (
 )
 from telepathy_e2e.xtls.identity import (
     Credentials,
-    key_fingerprint,
     make_identity,
     make_leaf,
     new_session_key,
@@ -237,7 +237,8 @@ def test_a_client_without_messages_is_known_by_its_certificate(role: Role) -> No
     assert isinstance(protected, Protected)
     assert protected.leaf_only
     assert protected.identity_certificate is None
-    assert protected.peer_fingerprint == key_fingerprint(two.credentials[role.other].leaf)
+    assert protected.peer_fingerprint == sha256(two.credentials[role.other].leaf).digest()
+    assert protected.own_fingerprint == sha256(two.credentials[role].leaf).digest()
 
 
 def test_messages_of_a_client_that_announced_none_are_dropped_and_reported() -> None:
