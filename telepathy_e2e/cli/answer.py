@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-from typing import Final
+from typing import Final, cast
 
 from telepathy_e2e.cli import names
 from telepathy_e2e.cli.bus import Bus, BusError
@@ -70,7 +70,6 @@ class _Answerer:
         self._output = output
         self._answers = answers
         self._seen: set[str] = set()
-        self._talking = asyncio.Lock()
 
     async def run(self, following: list[ConnectionView]) -> int:
         types = [CALL]
@@ -86,33 +85,41 @@ class _Answerer:
                 f"Waiting for calls to {printable(accounts)} (Ctrl-C ends it) …",
                 accounts=[connection.account for connection in following],
             )
-            _, code = await first(*(self._follow(connection) for connection in following))
-            return int(code)
+            return await self._take_calls(following)
         finally:
             for connection in following:
                 if not connection.lost and connection.status == names.CONNECTED:
                     with contextlib.suppress(Exit):
                         await asyncio.shield(connection.announce(WHAT))
 
-    async def _follow(self, connection: ConnectionView) -> int:
-        """Take what one connection is called for; ends with ``--once``, or with it."""
+    async def _take_calls(self, following: list[ConnectionView]) -> int:
+        """One call after the other; ends with ``--once``, or with a connection."""
         while True:
-            await connection.wait(
-                lambda: connection.status != names.CONNECTED or self._next(connection) is not None
-            )
-            if connection.status != names.CONNECTED:
-                raise NotConnected(f"{connection.account} is not logged in any more.")
-            channel = self._next(connection)
-            if channel is None:
-                continue
+            channel = await self._ringing(following)
             self._seen.add(channel.path)
-            # With several accounts: one mouth, one ear.
-            async with self._talking:
-                code = await self._one(channel)
+            code = await self._one(channel, following)
             if self._arguments.once and code is not None:
                 return code
 
-    def _next(self, connection: ConnectionView) -> ChannelView | None:
+    async def _ringing(self, following: list[ConnectionView]) -> ChannelView:
+        """The next call.
+
+        Raises:
+            NotConnected: an account is not logged in any more.
+        """
+        number, channel = await first(*(self._next(connection) for connection in following))
+        if channel is None:
+            raise NotConnected(f"{following[number].account} is not logged in any more.")
+        return cast(ChannelView, channel)
+
+    async def _next(self, connection: ConnectionView) -> ChannelView | None:
+        """The next call of one account; None when it is logged out."""
+        await connection.wait(
+            lambda: connection.status != names.CONNECTED or self._fresh(connection) is not None
+        )
+        return self._fresh(connection) if connection.status == names.CONNECTED else None
+
+    def _fresh(self, connection: ConnectionView) -> ChannelView | None:
         return next(
             (
                 channel
@@ -130,7 +137,7 @@ class _Answerer:
         caller: str | None = self._arguments.jid
         return caller is None or same_account(channel.target, caller)
 
-    async def _one(self, channel: ChannelView) -> int | None:
+    async def _one(self, channel: ChannelView, following: list[ConnectionView]) -> int | None:
         """One call from its ring to its end; None if nobody took it here."""
         await channel.fill()
         if state_of(channel) != CallState.INITIALISED:
@@ -147,7 +154,7 @@ class _Answerer:
             self._withdrawn(channel)
             return None
         try:
-            _, code = await first(self._take(channel), self._busy(channel))
+            _, code = await first(self._take(channel), self._busy(following))
             return int(code)
         except Exit as error:
             if channel.lost:
@@ -218,14 +225,10 @@ class _Answerer:
             media=later,
         ).run()
 
-    async def _busy(self, taken: ChannelView) -> None:
+    async def _busy(self, following: list[ConnectionView]) -> None:
         """Tell whoever else calls meanwhile that we talk, until cancelled."""
-        connection = taken.connection
         while True:
-            await connection.wait(lambda: self._next(connection) is not None)
-            channel = self._next(connection)
-            if channel is None:
-                continue
+            channel = await self._ringing(following)
             self._seen.add(channel.path)
             await hang_up(channel, CallReason.BUSY)
             self._tell("busy", f"{printable(channel.target)} calls, and hears: busy.", channel)

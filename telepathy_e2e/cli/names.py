@@ -92,6 +92,16 @@ class CallState(IntEnum):
     ENDED = 6
 
 
+CALL_STATE: Final = {
+    CallState.PENDING_INITIATOR: "not placed",
+    CallState.INITIALISING: "calling",
+    CallState.INITIALISED: "ringing",
+    CallState.ACCEPTED: "connecting",
+    CallState.ACTIVE: "talking",
+    CallState.ENDED: "ended",
+}
+
+
 class CallReason(IntEnum):
     """Call_State_Change_Reason."""
 

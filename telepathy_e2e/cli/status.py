@@ -107,6 +107,8 @@ def _contact(
 def _channel(channel: ChannelView, output: Output) -> None:
     if channel.type == names.FILE_TRANSFER:
         _transfer(channel, output)
+    elif channel.type == names.CALL:
+        _call(channel, output)
     elif channel.type == names.PEER_VERIFICATION:
         payload = str(channel.get(names.PEER_VERIFICATION, "PayloadChannel", ""))
         output.say(
@@ -128,6 +130,25 @@ def _channel(channel: ChannelView, output: Output) -> None:
             type=channel.type,
             contact=channel.target,
         )
+
+
+def _call(channel: ChannelView, output: Output) -> None:
+    protection = Protection(channel)
+    state = channel.get(names.CALL, "CallState", 0)
+    shown = names.CALL_STATE.get(state, "unknown")
+    output.say(
+        "channel",
+        f"  call {'to' if channel.requested else 'from'} {printable(channel.target)}: {shown}"
+        f"{'; ' + protection.sentence if protection.encrypted else ''}",
+        style=STYLES[protection.level] if protection.encrypted else "",
+        channel=channel.path,
+        type=channel.type,
+        contact=channel.target,
+        direction="outgoing" if channel.requested else "incoming",
+        state=shown,
+        **protection.fields(),
+    )
+    _fingerprints(channel, protection, output)
 
 
 def _transfer(channel: ChannelView, output: Output) -> None:
@@ -154,6 +175,10 @@ def _transfer(channel: ChannelView, output: Output) -> None:
         size=None if size == names.UNKNOWN_SIZE else size,
         **protection.fields(),
     )
+    _fingerprints(channel, protection, output)
+
+
+def _fingerprints(channel: ChannelView, protection: Protection, output: Output) -> None:
     for owner, fingerprints in (
         (printable(channel.target), protection.peer_fingerprints),
         ("you", protection.own_fingerprints),

@@ -121,6 +121,26 @@ async def test_nothing_is_heard_before_somebody_is_verified_where_that_is_demand
     assert loudness(heard) > 0.01
 
 
+async def test_another_program_verifies_a_call_that_goes_on(desks: tuple[Desk, Desk]) -> None:
+    alice, bob = desks
+    answer = await answering(alice, bob, "--any", "--once", *TONE)
+    call = await alice.start("call", bob.jid, *TONE)
+    await asyncio.gather(call.event("talking"), answer.event("talking"))
+    ours, theirs = await asyncio.gather(
+        alice.run("verify", bob.jid, "--sas-matches", "yes"),
+        bob.run("verify", alice.jid, "--sas-matches", "yes"),
+    )
+    assert ours.last("sas")["string"] == theirs.last("sas")["string"]
+    for command in (call, answer):
+        await command.event("protection", protection="verified")
+    status = await alice.run("status")
+    assert status.last("channel")["state"] == "talking"
+    assert status.last("channel")["verified_by"] == "sas"
+    await alice.run("hangup")
+    assert await call.end() == 0
+    assert await answer.end() == 0
+
+
 async def test_who_says_no_ends_it_on_both_sides(desks: tuple[Desk, Desk]) -> None:
     alice, bob = desks
     answer = await answering(alice, bob, "--any", "--once", *TONE, "--sas-matches", "no")

@@ -405,6 +405,38 @@ async def test_while_somebody_talks_others_hear_that_it_is_busy(cm: FakeCM) -> N
     assert robot.event("busy")["contact"] == "eve@example.org"
 
 
+async def test_one_mouth_answers_for_all_accounts(cm: FakeCM) -> None:
+    """Who calls another account while somebody talks hears that it is busy, too."""
+
+    async def story(path: str) -> None:
+        await calls.talk(path)
+        cm.connection = other
+        cm.add_call(requested=False, contact="eve@example.org")
+        await cm.called("Close")
+        cm.call_state(path, CallState.ENDED, BYE)
+
+    other = await cm.add_connection("alice@example.com")
+    await cm.add_connection()
+    calls = Calls(cm, story)
+    cm.add_call(requested=False)
+    robot = Robot()
+    assert await tpe2e(robot, "answer", "--any", "--once") == 0
+    assert [reason for _, reason in calls.ended] == [CallReason.BUSY]
+    assert robot.event("busy")["contact"] == "eve@example.org"
+    assert robot.event("done")["contact"] == BOB
+
+
+async def test_a_log_out_ends_the_waiting(cm: FakeCM) -> None:
+    await cm.add_connection()
+
+    async def leave() -> None:
+        await cm.called("UpdateCapabilities")
+        cm.emit(cm.connection, names.CONNECTION, "StatusChanged", "uu", names.DISCONNECTED, 1)
+
+    cm.start(leave())
+    assert await tpe2e(Robot(), "answer", "--any") == 5
+
+
 @pytest.mark.parametrize("verified", [True, False])
 async def test_nothing_is_captured_or_played_before_a_demanded_verification(
     cm: FakeCM, verified: bool

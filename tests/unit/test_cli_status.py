@@ -50,6 +50,18 @@ async def test_connections_contacts_channels_and_their_protection(cm: FakeCM) ->
     assert any("AB AB AB" in line for line in output.shown)
 
 
+async def test_a_call_is_shown_with_its_state_and_protection(cm: FakeCM) -> None:
+    await cm.add_connection()
+    path = cm.add_call(requested=False, state=names.CallState.ACTIVE)
+    cm.encrypt(path)
+    output = Robot()
+    assert await tpe2e(output, "status") == 0
+    shown = output.event("channel")
+    assert (shown["type"], shown["state"]) == (names.CALL, "talking")
+    assert (shown["direction"], shown["protection"]) == ("incoming", "encrypted")
+    assert any("AB AB AB" in line for line in output.shown)
+
+
 async def test_the_roster_counts_where_there_is_one(cm: FakeCM) -> None:
     await cm.add_connection()
 
