@@ -62,7 +62,8 @@ from telepathy_e2e.xmpp.client import IqTimeout, StanzaError
 
 if TYPE_CHECKING:
     from telepathy_e2e.service.account import Account
-    from telepathy_e2e.service.call_dialogue import Dialogue, Leg
+    from telepathy_e2e.service.call_dialogue import Dialogue
+    from telepathy_e2e.service.call_flow import Leg
     from telepathy_e2e.service.call_ways import Way
 
 log = logging.getLogger(__name__)

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 from xml.etree.ElementTree import Element
 
 from telepathy_e2e.errors import (
@@ -21,6 +21,7 @@ from telepathy_e2e.errors import (
     NotAvailable,
     PeerError,
     SecurityError,
+    TelepathyError,
 )
 from telepathy_e2e.jingle import call_negotiation as negotiation
 from telepathy_e2e.jingle import events as jingle
@@ -29,6 +30,8 @@ from telepathy_e2e.jingle.call_contents import key_of
 from telepathy_e2e.jingle.stanzas import Content
 from telepathy_e2e.media import events as media
 from telepathy_e2e.role import Role
+from telepathy_e2e.service.call_flow import Flow, Key, Leg, name_of
+from telepathy_e2e.service.call_flow import key_of as engine_key
 from telepathy_e2e.service.call_media import Choice
 from telepathy_e2e.service.call_roads import Roads
 from telepathy_e2e.service.call_security import CallSecurity
@@ -44,31 +47,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-Key = tuple[str, str]
-"""(creator, name) of a Jingle content."""
-
 # Seconds that the reason may come after the media ended: a few round trips through the servers.
 REASON_GRACE = 2.0
-
-
-@dataclass
-class Leg:
-    """One content as both sides see it.
-
-    Attributes:
-        road: which transport it is on.
-        own, peer: what each side said it takes.
-        senders: of XEP-0166: both, initiator, responder, none.
-    """
-
-    key: Key
-    media: MediaType
-    road: str
-    senders: str = "both"
-    own: rtp.Description | None = None
-    peer: rtp.Description | None = None
-    open: bool = False
-    agreed: bool = False
 
 
 @dataclass(frozen=True)
@@ -134,13 +114,13 @@ class Dialogue:
         self._prepare = prepare
         self._messages = False
         self._servers: Sequence[IceServer] = ()
-        self._choice = choice
         self._tasks = tasks
         self._engine: MediaEngine | None = None
         self.legs: dict[Key, Leg] = {}
         self._offered: tuple[Content, ...] = ()
         self._refused: list[Key] = []
         self._roads = Roads(link.role, tasks, self._tell_candidates)
+        self._flow = Flow(link.role, choice, listener.media_lost)
         # Roads whose other way the peer has not answered to yet.
         self._replacing: set[str] = set()
         self._closing = False
@@ -262,7 +242,7 @@ class Dialogue:
         leg = self.legs[key] = Leg(key, kind, road)
         return leg
 
-    async def _begin(self) -> MediaEngine:
+    async def _begin(self) -> None:
         prepared = await self._prepare()
         self._messages, self._servers = prepared.messages, prepared.servers
         credentials = await self._security.certify()
@@ -278,13 +258,13 @@ class Dialogue:
             events=self._media_event,
         )
         self._roads.begin(self._engine)
-        return self._engine
+        self._flow.begin(self._engine)
 
     def _own_description(self, leg: Leg) -> rtp.Description:
         """What we say of a content: what we can, or the answer to what the peer can."""
         engine = self._live()
         word: Literal["audio", "video"] = "audio" if leg.media is MediaType.AUDIO else "video"
-        sources, groups = engine.local_sources(_name(leg.key), word)
+        sources, groups = engine.local_sources(name_of(leg.key), word)
         base = leg.own if leg.own is not None else negotiation.offer(word)
         ssrc = sources[0].ssrc if sources else None
         return replace(base, sources=sources, groups=groups, ssrc=ssrc)
@@ -345,13 +325,13 @@ class Dialogue:
             case media.RoadFailed(road, why, text):
                 if why == "dtls" and road in self._roads.connected:
                     # Who hangs up ends the media, and says why through the servers.
-                    self._tasks.start("grace", self._fail_later(why, text))
+                    self._start("grace", self._fail_later(why, text))
                 elif why == "ice" and road in self._roads.connected:
                     self._listener.dialogue_failed("failed-transport", ConnectionLost(text))
                 else:
                     self._on_road_failed(why, text)
             case media.MediaLost(name, direction, text):
-                self._listener.media_lost(self._key(name), direction, text)
+                self._listener.media_lost(engine_key(name), direction, text)
             case media.DtmfReceived():
                 log.info("the contact pressed a key")
 
@@ -366,27 +346,16 @@ class Dialogue:
 
     def _on_connected(self, road: str, facts: media.DtlsFacts) -> None:
         self._roads.connected.add(road)
-        try:
-            if road == self._roads.main:
-                handshake = Handshake(facts.peer_leaf, facts.cipher, facts.key_exchange)
-                engine = self._live()
-                self._security.connected(
-                    handshake,
-                    lambda label, context, length: engine.export(road, label, context, length),
-                )
-            else:
-                self._tasks.start("check leaf", self._same_leaf(facts.peer_leaf))
-        except SecurityFailed as failure:
-            self._listener.dialogue_failed(failure.condition, failure)
-            return
-        self._tasks.start("open", self._open())
-
-    async def _same_leaf(self, leaf: bytes) -> None:
-        try:
-            await self._security.opened()
-            self._security.same_leaf(leaf)
-        except SecurityFailed as failure:
-            self._listener.dialogue_failed(failure.condition, failure)
+        # The keys of the first road bind the people's messages; that the others end at the same
+        # certificate the engine has seen, since all contents announce the same one.
+        if road == self._roads.main:
+            handshake = Handshake(facts.peer_leaf, facts.cipher, facts.key_exchange)
+            engine = self._live()
+            self._security.connected(
+                handshake,
+                lambda label, context, length: engine.export(road, label, context, length),
+            )
+        self._start("open", self._open())
 
     async def _open(self) -> None:
         """Let media through as far as roads, protection, people and both sides have agreed."""
@@ -399,62 +368,11 @@ class Dialogue:
             for leg in list(self.legs.values()):
                 if not leg.agreed or leg.road not in self._roads.connected or self._closing:
                     continue
-                await self._apply(leg)
+                await self._flow.apply(leg)
                 opened = True
             if opened and not self._closing:
                 now = asyncio.get_running_loop().time()
                 self._listener.sounding(now - self._answered_at)
-
-    async def _apply(self, leg: Leg) -> None:
-        """Directions as they are now."""
-        engine, name = self._live(), _name(leg.key)
-        role = self._link.role
-        if leg.own is None or leg.peer is None:
-            return
-        send = receive = None
-        if negotiation.may_send(role, leg.senders) and self._choice.sends(leg.key):
-            send = negotiation.agreed(leg.own, leg.peer)
-        if negotiation.may_receive(role, leg.senders):
-            receive = negotiation.received(leg.own, leg.peer)
-        if send is None and receive is None and not leg.open:
-            return
-        source, sink = self._choice.source(leg.media), self._choice.sink(leg.media)
-        try:
-            if leg.open:
-                await engine.change_content(
-                    name, send=send, receive=receive, source=source, sink=sink
-                )
-            else:
-                await engine.open_content(
-                    name,
-                    leg.road,
-                    send=send,
-                    receive=receive,
-                    source=source,
-                    sink=sink,
-                    mid=leg.key[1],
-                )
-                leg.open = True
-                engine.mute(name, self._choice.muted)
-        except NotAvailable as error:
-            # A microphone that is not there must not end the call: the other one can be heard.
-            self._listener.media_lost(leg.key, "source", str(error))
-            await self._apply_without(leg, send, receive)
-
-    async def _apply_without(
-        self, leg: Leg, send: rtp.Description | None, receive: rtp.Description | None
-    ) -> None:
-        engine, name = self._live(), _name(leg.key)
-        try:
-            if leg.open:
-                await engine.change_content(name, send=send, receive=receive)
-            else:
-                await engine.open_content(
-                    name, leg.road, send=send, receive=receive, mid=leg.key[1]
-                )
-                leg.open = True
-        except NotAvailable as error:
-            self._listener.dialogue_failed("media-error", error)
 
     async def _fail_later(self, why: str, text: str) -> None:
         await asyncio.sleep(REASON_GRACE)
@@ -538,7 +456,7 @@ class Dialogue:
                 if (leg := self.legs.get(key)) is not None:
                     leg.senders = senders
                     self._listener.leg_changed(leg)
-                    self._tasks.start("open", self._open())
+                    self._start("open", self._open())
             case jingle.DescriptionInfo():
                 return
             case _:
@@ -576,7 +494,7 @@ class Dialogue:
         leg.agreed = True
         self._start_roads()
         self._listener.leg_changed(leg)
-        self._tasks.start("open", self._open())
+        self._start("open", self._open())
 
     def _added(self, content: Content) -> None:
         """The peer wants one more; it is taken, and what we send in it is the user's choice."""
@@ -594,7 +512,7 @@ class Dialogue:
             del self.legs[key]
             raise
         self._listener.leg_added(leg)
-        self._tasks.start("accept content", self._accept_added(leg))
+        self._start("accept content", self._accept_added(leg))
 
     async def _accept_added(self, leg: Leg) -> None:
         leg.own = self._own_description(leg)
@@ -625,16 +543,11 @@ class Dialogue:
 
     def _drop(self, leg: Leg, condition: str) -> None:
         self.legs.pop(leg.key, None)
-        self._tasks.start("close content", self._close_leg(leg))
+        self._start("close content", self._close_leg(leg))
         self._listener.leg_gone(leg.key, condition)
 
     async def _close_leg(self, leg: Leg) -> None:
-        engine = self._engine
-        if engine is None:
-            return
-        if leg.open:
-            leg.open = False
-            await engine.close_content(_name(leg.key))
+        await self._flow.close(leg)
         if self._leg_on(leg.road) is None:
             await self._roads.close(leg.road)
 
@@ -646,26 +559,19 @@ class Dialogue:
 
     def mute(self, on: bool) -> None:
         """What the microphone hears is not sent."""
-        for leg in self.legs.values():
-            if leg.open and leg.media is MediaType.AUDIO and self._engine is not None:
-                self._engine.mute(_name(leg.key), on)
+        self._flow.mute(self.legs.values(), on)
 
     def hold(self, on: bool) -> None:
-        """Nothing flows either way."""
-        if self._engine is not None:
-            self._engine.hold(on)
+        """Nothing flows either way. Raises: NotAvailable."""
+        self._flow.hold(on)
 
     def tone(self, key: Key, event: int, milliseconds: int) -> None:
-        """Raises: NotAvailable: the contact takes none, or no media flow."""
-        self._live().dtmf(_name(key), event, milliseconds)
+        """Press a key. Raises: NotAvailable: the contact takes none, or nothing flows."""
+        self._flow.tone(key, event, milliseconds)
 
     async def media_chosen(self, kind: MediaType) -> None:
         """Another source or sink for what is open."""
-        engine = self._live()
-        for leg in list(self.legs.values()):
-            if leg.open and leg.media is kind:
-                await engine.replace_source(_name(leg.key), self._choice.source(kind))
-                await engine.replace_sink(_name(leg.key), self._choice.sink(kind))
+        await self._flow.chosen(list(self.legs.values()), kind)
 
     async def reopen(self) -> None:
         """Directions may have changed on our side."""
@@ -673,16 +579,13 @@ class Dialogue:
 
     async def statistics(self) -> dict[Key, object]:
         """Figures of each content that is open."""
-        if self._engine is None:
-            return {}
-        return {self._key(name): each for name, each in (await self._engine.stats()).items()}
+        return await self._flow.statistics()
 
     async def close(self) -> None:
         """Everything ends; the session is not told."""
         self._closing = True
-        engine, self._engine = self._engine, None
-        if engine is not None:
-            await engine.close()
+        self._engine = None
+        await self._flow.end()
 
     # -- inside -----------------------------------------------------------------------------------
 
@@ -691,9 +594,20 @@ class Dialogue:
             raise NotAvailable("The call has not begun, or has ended")
         return self._engine
 
-    def _key(self, name: str) -> Key:
-        creator, _, rest = name.partition("/")
-        return creator, rest
+    def _start(self, what: str, script: Coroutine[Any, Any, None]) -> None:
+        self._tasks.start(what, self._run(script))
+
+    async def _run(self, script: Coroutine[Any, Any, None]) -> None:
+        """What goes wrong in a script is the end, and told."""
+        try:
+            await script
+        except SecurityFailed as failure:
+            self._listener.dialogue_failed(failure.condition, failure)
+        except SecurityError as error:
+            self._listener.dialogue_failed("security-error", error)
+        except (TelepathyError, PeerError) as error:
+            if not self._closing:
+                self._listener.dialogue_failed("media-error", error)
 
     def _post(self, make: Callable[[], object]) -> None:
         """Send what ``make`` makes, unless the session is over."""
@@ -709,11 +623,6 @@ class Dialogue:
 
 def _ignore(error: Exception) -> None:
     log.info("the contact's client refused a stanza of the call: %s", error)
-
-
-def _name(key: Key) -> str:
-    """Of a content in the engine: two sides may give the same name."""
-    return "/".join(key)
 
 
 def _present(element: Element | None) -> Element:

@@ -10,7 +10,7 @@ import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from telepathy_e2e.errors import EncryptionError, EncryptionNotAvailable
+from telepathy_e2e.errors import EncryptionNotAvailable
 from telepathy_e2e.jingle.ice import DtlsFingerprint
 from telepathy_e2e.jingle.stanzas import Content
 from telepathy_e2e.role import Role
@@ -99,15 +99,6 @@ class CallSecurity(Guard):
             return
         self._media.connected(handshake, export, time.monotonic(), datetime.now(UTC))
         self._drain()
-
-    def same_leaf(self, leaf: bytes) -> None:
-        """Another road of the same call is connected (xtls-wire, section 1).
-
-        Raises:
-            SecurityFailed: with another certificate than the first.
-        """
-        if self._media is None or not self._media.is_leaf(leaf):
-            raise SecurityFailed(EncryptionError("The contact came back with another certificate"))
 
     async def opened(self) -> None:
         """Wait until media may flow: for the hellos, and for people where that is demanded.

@@ -77,10 +77,6 @@ class CallProtection(Association):
         """Whether media may flow, as far as the protection is concerned."""
         return self._state is State.PROTECTED
 
-    def is_leaf(self, leaf: bytes) -> bool:
-        """Whether a certificate (DER) is the one that the peer showed first."""
-        return self._leaf is not None and leaf == self._leaf
-
     def _leaf_fingerprint(self, leaf: bytes) -> bytes:
         """Of the whole certificate: what browsers and other clients show of a call (RFC 8122)."""
         return hashlib.sha256(leaf).digest()
