@@ -86,6 +86,11 @@ PARAMETERS: Final = (
     Parameter("extra-certificate-identities", "as"),
     # Ours.
     Parameter("ca-file", "s"),
+    Parameter("turn-server", "s"),
+    Parameter("turn-port", "q", default=3478),
+    Parameter("turn-transport", "s", default="udp"),
+    Parameter("turn-username", "s"),
+    Parameter("turn-password", "s", Flag.SECRET),
     Parameter("e2e-policy", "s", default="opportunistic"),
     Parameter("e2e-ask-certificate", "b", default=False),
     Parameter("e2e-always-verify", "b", default=False),
@@ -100,7 +105,8 @@ PARAMETERS: Final = (
 )
 
 _BY_NAME: Final = {each.name: each for each in PARAMETERS}
-_PORTS: Final = ("port", "stun-port", "fallback-stun-port")
+_PORTS: Final = ("port", "stun-port", "fallback-stun-port", "turn-port")
+_TURN_TRANSPORTS: Final = ("udp", "tcp", "tls")
 
 
 def parse(given: Mapping[str, Variant]) -> dict[str, Any]:
@@ -184,6 +190,10 @@ def _check_account(result: dict[str, Any]) -> None:
 def _check_meaning(result: Mapping[str, Any]) -> None:
     if not -128 <= result["priority"] <= 127:
         raise InvalidArgument("The parameter priority must be a number from -128 to 127")
+    if result["turn-transport"] not in _TURN_TRANSPORTS:
+        raise InvalidArgument(
+            f"The parameter turn-transport must be one of {', '.join(_TURN_TRANSPORTS)}"
+        )
     Policy.parse(result["e2e-policy"])
     if result["register"]:
         # Pretending would end in a wrong password.

@@ -37,8 +37,8 @@ LOOPBACK_VARIABLE = "TELEPATHY_E2E_MEDIA_LOOPBACK"
 
 # A machine with more addresses has containers or tunnels; each costs a socket a road.
 MAX_ADDRESSES = 16
-# Each server costs a query per address.
-MAX_SERVERS = 4
+# Each server costs a query per address. STUN, and TURN in three ways, of two sides.
+MAX_SERVERS = 6
 # Candidates of a peer, those learnt from his checks included: each may be paired with each of
 # ours. Browsers have about ten.
 MAX_REMOTE = 64

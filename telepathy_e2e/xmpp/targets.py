@@ -8,9 +8,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 from telepathy_e2e.errors import ConnectionFailed
 from telepathy_e2e.xmpp.jid import ascii_domain
@@ -96,24 +97,54 @@ def order(
     return result
 
 
+async def services(domain: str, names: Iterable[str]) -> dict[str, list[Target]]:
+    """Other services of a domain, in the order in which they are to be used (RFC 2782).
+
+    Args:
+        names: such as ``_stun._udp``.
+    Returns:
+        By name, those that DNS knows; a name server that fails knows none.
+    """
+    host = ascii_domain(domain)
+    asked = list(names)
+    async with _resolver() as records:
+        found = await asyncio.gather(*(records(f"{name}.{host}", False) for name in asked))
+    return {
+        name: [each for each in order(some) if each.host][:MAX_TARGETS]
+        for name, some in zip(asked, found, strict=True)
+    }
+
+
 async def _ask(host: str) -> list[Record]:
     """Both services as one (XEP-0368 section 2); a name server that fails has none."""
+    async with _resolver() as records:
+        direct, plain = await asyncio.gather(
+            records(f"_xmpps-client._tcp.{host}", True), records(f"_xmpp-client._tcp.{host}", False)
+        )
+    return direct + plain
+
+
+_Records: TypeAlias = Callable[[str, bool], Awaitable[list[Record]]]
+
+
+@asynccontextmanager
+async def _resolver() -> AsyncIterator[_Records]:
     import aiodns  # 1 MB, for those who need it
 
     resolver = aiodns.DNSResolver(
         loop=asyncio.get_running_loop(), tries=DNS_TRIES, timeout=DNS_SECONDS
     )
 
-    async def records(service: str) -> list[Record]:
+    async def records(name: str, direct_tls: bool) -> list[Record]:
         try:
-            found: Any = await resolver.query_dns(f"_{service}._tcp.{host}", "SRV")
+            found: Any = await resolver.query_dns(name, "SRV")
         except aiodns.error.DNSError:
             return []
         return [
             Record(
                 data.priority,
                 data.weight,
-                Target(data.target.removesuffix("."), data.port, service == "xmpps-client"),
+                Target(data.target.removesuffix("."), data.port, direct_tls),
             )
             for data in (each.data for each in found.answer[:MAX_RECORDS])
             # A name server also tells the aliases on the way.
@@ -121,7 +152,6 @@ async def _ask(host: str) -> list[Record]:
         ]
 
     try:
-        direct, plain = await asyncio.gather(records("xmpps-client"), records("xmpp-client"))
+        yield records
     finally:
         await resolver.close()
-    return direct + plain

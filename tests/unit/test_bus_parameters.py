@@ -142,7 +142,10 @@ def test_secrets_are_flagged_and_the_account_is_required() -> None:
     flags = {each.name: each.all_flags for each in PARAMETERS}
     assert flags["account"] == Flag.REQUIRED | Flag.REGISTER
     assert flags["password"] == Flag.SECRET | Flag.REGISTER
-    assert [name for name, flag in flags.items() if Flag.SECRET in flag] == ["password"]
+    assert [name for name, flag in flags.items() if Flag.SECRET in flag] == [
+        "password",
+        "turn-password",
+    ]
     assert [name for name, flag in flags.items() if Flag.REQUIRED in flag] == ["account"]
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from telepathy_e2e.errors import ConnectionFailed
 from telepathy_e2e.xmpp.settings import Settings
-from telepathy_e2e.xmpp.targets import MAX_TARGETS, Record, Target, find, order
+from telepathy_e2e.xmpp.targets import MAX_TARGETS, Record, Target, find, order, services
 
 ALICE = "alice@example.test"
 
@@ -108,6 +108,17 @@ async def test_the_number_of_places_has_a_bound(names: type[Names]) -> None:
         names.answers["_xmpp-client"] = [(n, 1, f"h{n}.", 5222) for n in range(count)]
         found = await find(Settings(ALICE), "example.test")
         assert hosts(found) == [f"h{n}" for n in range(MAX_TARGETS)]
+
+
+async def test_other_services_of_a_domain_are_found_the_same_way(names: type[Names]) -> None:
+    names.answers["_stun._udp.example.test"] = [(9, 1, "b.", 3478), (1, 1, "a.", 3479)]
+    names.answers["_turn._udp.example.test"] = [(0, 0, ".", 0)]
+    asked = ("_stun._udp", "_turn._udp", "_turns._tcp")
+    assert await services("example.test", asked) == {
+        "_stun._udp": [Target("a", 3479, False), Target("b", 3478, False)],
+        "_turn._udp": [],
+        "_turns._tcp": [],
+    }
 
 
 async def test_a_server_that_the_user_names_is_not_asked_for(
