@@ -9,6 +9,7 @@ sent.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from xml.etree.ElementTree import Element
 
 from telepathy_e2e.errors import NotAvailable, PeerError
@@ -34,7 +35,7 @@ from .events import (
     tie_break,
 )
 from .stanzas import Action, Content, Jingle, Reason
-from .states import CALL_MOVES, State
+from .states import CALL_MOVES, ContentState, State
 
 _SENDERS = frozenset(("both", "initiator", "none", "responder"))
 
@@ -244,6 +245,8 @@ class CallSession(BaseSession):
                 return super()._handle(jingle)
             case Action.CONTENT_ADD:
                 return self._contents_added(jingle)
+        if jingle.action is Action.CONTENT_REJECT and not jingle.contents:
+            jingle = replace(jingle, contents=self._added())
         known, events = self._known(jingle)
         match jingle.action:
             case Action.CONTENT_ACCEPT:
@@ -257,6 +260,23 @@ class CallSession(BaseSession):
             case Action.TRANSPORT_INFO:
                 return events + transport_info(known)
         return events + transport_changed(jingle.action, known)
+
+    def _added(self) -> tuple[Content, ...]:
+        """What a content-reject that names nothing refuses: all that we added.
+
+        Raises:
+            PeerError: there is nothing.
+        """
+        added = [
+            Content(*entry.key)
+            for entry in self._table
+            if entry.key[0] == self.role
+            and not entry.initial
+            and entry.state is ContentState.PENDING
+        ]
+        if not added:
+            raise PeerError("content-reject without a content")
+        return tuple(added)
 
     def _initiated(self, jingle: Jingle) -> list[Event]:
         table = ContentTable(self.role)

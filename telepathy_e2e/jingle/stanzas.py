@@ -88,8 +88,14 @@ CONDITIONS: Final = frozenset(
     )
 )
 
+# A content-reject should have some; stanza.js names none and means all that was added.
 _WITHOUT_CONTENT: Final = frozenset(
-    (Action.SESSION_INFO, Action.SESSION_TERMINATE, Action.SECURITY_INFO)
+    (
+        Action.CONTENT_REJECT,
+        Action.SESSION_INFO,
+        Action.SESSION_TERMINATE,
+        Action.SECURITY_INFO,
+    )
 )
 _WITH_TRANSPORT: Final = frozenset(
     (

@@ -235,6 +235,18 @@ def test_either_side_refuses_what_the_other_adds(role: Role) -> None:
 
 
 @pytest.mark.parametrize("role", Role)
+def test_a_refusal_that_names_nothing_is_of_all_that_was_added(role: Role) -> None:
+    wire = active()
+    who, _ = sides(wire, role)
+    nameless = about(Action.CONTENT_REJECT, reason=Reason("failed-application"))
+    assert refused(who, nameless) == ("bad-request", None)
+    who.content_add([media("face", role.value)])
+    (event,) = who.receive(nameless)
+    assert event == ContentRejected((role.value, "face"), Reason("failed-application"))
+    assert keys(who) == [VOICE]
+
+
+@pytest.mark.parametrize("role", Role)
 def test_either_side_takes_a_content_away(role: Role) -> None:
     wire = active([media("voice"), media("face")])
     who, other = sides(wire, role)

@@ -159,7 +159,12 @@ def test_something_else_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    "action", [a for a in Action if a.startswith(("content", "transport", "desc"))]
+    "action",
+    [
+        a
+        for a in Action
+        if a.startswith(("content", "transport", "desc")) and a is not Action.CONTENT_REJECT
+    ],
 )
 def test_actions_on_contents_need_one(action: str) -> None:
     assert refused(jingle_xml("", action)) == "bad-request"
