@@ -54,6 +54,7 @@ async def find_servers(account: Account) -> list[IceServer]:
     from telepathy_e2e.media.servers import IceServer
 
     given = account.parameters
+    domain = domain_of(str(given["account"]))
     found: list[IceServer] = []
     host = str(given.get("stun-server") or "")
     if host:
@@ -66,13 +67,13 @@ async def find_servers(account: Account) -> list[IceServer]:
     try:
         if SERVICES in await account.client.server_features():
             answer = await account.client.send_iq(
-                None, Element(f"{{{SERVICES}}}services"), "get", PATIENCE
+                domain, Element(f"{{{SERVICES}}}services"), "get", PATIENCE
             )
             found += parse(answer)
     except (StanzaError, IqTimeout, Disconnected) as error:
         log.info("the server tells of no STUN or TURN servers: %s", error)
     if not found and not given.get("server"):
-        found += await _in_dns(domain_of(str(given["account"])), *_credentials(given))
+        found += await _in_dns(domain, *_credentials(given))
     fallback = str(given.get("fallback-stun-server") or "")
     if fallback and not any(each.kind == "stun" for each in found):
         found.append(IceServer("stun", fallback, _port(given.get("fallback-stun-port"))))

@@ -46,14 +46,16 @@ class Pair:
         bob: dict[str, Variant] | None = None,
         alice_handles: tuple[str, ...] = (FILE_TRANSFER,),
         bob_handles: tuple[str, ...] = (FILE_TRANSFER,),
+        sides: tuple[Side, Side] | None = None,
     ) -> Pair:
         """Start both.
 
         Args:
             alice, bob: further connection parameters.
             alice_handles, bob_handles: channel types that a client on that side handles.
+            sides: daemons that run already.
         """
-        both = await asyncio.gather(Side.start("alice"), Side.start("bob"))
+        both = sides or await asyncio.gather(Side.start("alice"), Side.start("bob"))
         pair = cls(server, *both)
         try:
             await pair.alice.connect(

@@ -89,6 +89,7 @@ class Side:
         self.signals: list[Signal] = []
         self.connection = ""
         self.bus_name = ""
+        self.within: tuple[str, ...] = ()
         self.daemon: subprocess.Popen[bytes] | None = None
         self._dbus: subprocess.Popen[bytes] | None = None
         self._bus: MessageBus | None = None
@@ -96,10 +97,20 @@ class Side:
 
     @classmethod
     async def start(
-        cls, name: str, *, env: dict[str, str] | None = None, daemon: bool = True
+        cls,
+        name: str,
+        *,
+        env: dict[str, str] | None = None,
+        daemon: bool = True,
+        within: tuple[str, ...] = (),
     ) -> Side:
-        """A bus, and a daemon on it, or (``daemon=False``) one that can be activated."""
+        """A bus, and a daemon on it, or (``daemon=False``) one that can be activated.
+
+        Args:
+            within: a command that runs the daemon somewhere else, in front of the daemon's.
+        """
         side = cls(name, Path(tempfile.mkdtemp(prefix=f"tpe2e-{name}-")))
+        side.within = within
         await side._start_bus()
         if daemon:
             await side.start_daemon(env or {})
@@ -145,7 +156,7 @@ class Side:
         environment = {**self._environment(), **env}
         with (self.directory / "daemon.log").open("ab") as output:
             self.daemon = subprocess.Popen(
-                [sys.executable, "-m", "telepathy_e2e", "--persist"],
+                [*self.within, sys.executable, "-m", "telepathy_e2e", "--persist"],
                 env=environment,
                 stdout=output,
                 stderr=output,
