@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import stat
 from dataclasses import dataclass
 from typing import cast
 
@@ -15,7 +17,7 @@ from telepathy_e2e.media import frames
 
 # Milliseconds that a device may hold.
 LATENCY = 40
-# Seconds for a program to end when asked to.
+# Seconds for a program to end when asked to, or to let us in.
 _PATIENCE = 2.0
 # Bytes of sound that wait in a pipe before the writer is slow: 100 ms.
 MAX_UNWRITTEN = 5 * frames.FRAME_BYTES
@@ -96,15 +98,26 @@ async def write_to(command: tuple[str, ...]) -> Writing:
     return Writing(cast(asyncio.StreamWriter, process.stdin), process)
 
 
+def is_file(path: str) -> bool:
+    """Whether it is one, or may become one: opening a named pipe may take for ever, and a thread
+    with it, of which there are few."""
+    try:
+        return stat.S_ISREG(os.stat(path).st_mode)
+    except FileNotFoundError:
+        return True
+
+
 async def connect_to_read(path: str) -> Reading:
-    """Raises OSError: nobody listens there."""
-    reader, writer = await asyncio.open_unix_connection(path, limit=_LIMIT)
+    """Raises OSError: nobody listens there, or takes what comes (TimeoutError is one)."""
+    async with asyncio.timeout(_PATIENCE):
+        reader, writer = await asyncio.open_unix_connection(path, limit=_LIMIT)
     return Reading(reader, None, writer)
 
 
 async def connect_to_write(path: str) -> Writing:
-    """Raises OSError: nobody listens there."""
-    _, writer = await asyncio.open_unix_connection(path, limit=_LIMIT)
+    """Raises OSError: nobody listens there, or takes what comes (TimeoutError is one)."""
+    async with asyncio.timeout(_PATIENCE):
+        _, writer = await asyncio.open_unix_connection(path, limit=_LIMIT)
     return Writing(writer)
 
 

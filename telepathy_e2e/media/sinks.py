@@ -57,6 +57,8 @@ class File(Sink):
         if not codec:
             raise MediaUnavailable("Pictures do not go into a file of this kind")
         try:
+            if not programs.is_file(path):
+                raise MediaUnavailable("It is not a file")
             # FFmpeg would look for the place with the first frame only.
             with open(path, "ab"):
                 pass

@@ -309,6 +309,8 @@ async def _container(kind: Kind, path: str, form: str | None, repeat: bool) -> C
         if form is None and "://" in path:
             raise MediaUnavailable("Only files of this machine are played")
         try:
+            if form is None and not programs.is_file(path):
+                raise MediaUnavailable("It is not a file")
             container: InputContainer = av.open(path if form else f"file:{path}", "r", **options)
         except (av.FFmpegError, OSError, ValueError) as error:
             text = getattr(error, "strerror", None) or type(error).__name__

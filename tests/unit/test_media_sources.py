@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import pathlib
 import struct
 from collections.abc import AsyncIterator
@@ -378,3 +379,11 @@ def test_no_network_is_reached_through_a_name_of_a_file() -> None:
     # FFmpeg takes URLs for files; "file:" before the name leaves it no choice.
     with pytest.raises(av.FFmpegError):
         av.open("file:http://192.0.2.1/a.wav")
+
+
+@pytest.mark.parametrize("which", ["source", "sink"])
+async def test_a_named_pipe_is_no_file_and_takes_no_thread(tmp_path: pathlib.Path, which: str) -> None:
+    os.mkfifo(tmp_path / "pipe.wav")
+    opening = open_source if which == "source" else open_sink
+    with pytest.raises(MediaUnavailable, match="not a file"):
+        await asyncio.wait_for(opening(f"file:{tmp_path / 'pipe.wav'}", "audio"), 5)
