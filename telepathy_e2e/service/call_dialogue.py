@@ -199,6 +199,7 @@ class Dialogue:
             self._take(leg, content)
         if taken:
             self._security.check_announced(self._roads.fingerprints)
+            self._roads.answering()
 
     def _understood(self, content: Content) -> bool:
         """Make a leg of it, if it is anything that we can."""
@@ -219,7 +220,6 @@ class Dialogue:
         Raises: as ``offer``.
         """
         await self._begin()
-        self._roads.answering()
         for leg in self.legs.values():
             leg.own = self._own_description(leg)
             leg.agreed = True

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from telepathy_e2e.errors import NetworkError, TelepathyError
+from telepathy_e2e.errors import EncryptionError, NetworkError, SecurityError, TelepathyError
 from telepathy_e2e.service import names
 from telepathy_e2e.service.call_words import Reason, StateReason, ended_by_peer, of_error
 from telepathy_e2e.service.failures import Fault, SecurityFailed
@@ -39,6 +39,9 @@ def end_of(error: Exception, *, own: int, peer: int, condition: str = "general-e
             if error.fault is Fault.USER:
                 said = StateReason(own, Reason.USER_REQUESTED, said.error, said.message)
             return End(said, error.error, error.condition)
+        case SecurityError():
+            wrong = EncryptionError(str(error))
+            return End(of_error(wrong, Reason.SERVICE_ERROR), wrong, "security-error")
         case IqTimeout():
             silent = NetworkError("The contact's client does not answer")
             return End(ended_by_peer("timeout", peer), silent, "timeout")

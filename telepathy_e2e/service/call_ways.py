@@ -203,15 +203,14 @@ class Proposed:
         await dialogue.answer()
 
     def session(self, link: Link, dialogue: Dialogue) -> None:
-        """The session-initiate came.
-
-        Raises:
-            NotAvailable: it was not asked for.
-        """
-        if not self._taken or self._arrived.done():
-            raise NotAvailable("Nobody has taken this call")
+        """The session-initiate came; ``expects`` was true."""
         self._call.attach(link, dialogue)
         self._arrived.set_result(dialogue)
+
+    @property
+    def expects(self) -> bool:
+        """Whether its session was asked for, and has not come."""
+        return self._taken and not self._arrived.done()
 
     @property
     def rings(self) -> bool:

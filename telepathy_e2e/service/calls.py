@@ -215,8 +215,23 @@ class Calls(Feature):
             link.terminate("busy")
 
     def _announced(self, announced: Proposed, link: Link, offer: CallInitiated) -> None:
+        if not announced.expects:
+            raise NotAvailable("Nobody has taken this call")
         dialogue = self._dialogue(announced.call, link)
-        dialogue.offered(offer.contents, offer.payload)
+        # Who has taken it must not wait for another session: there is none to come.
+        try:
+            dialogue.offered(offer.contents, offer.payload)
+        except SecurityFailed as failure:
+            announced.call.dialogue_failed(failure.condition, failure)
+            raise
+        except PeerError as error:
+            announced.call.dialogue_failed("failed-application", error)
+            raise
+        if not dialogue.legs:
+            link.terminate("unsupported-applications")
+            nothing = PeerError("nothing that was offered can be played here")
+            announced.call.dialogue_failed("unsupported-applications", nothing)
+            return
         announced.call.offered(dialogue.legs.values())
         announced.session(link, dialogue)
 
