@@ -382,7 +382,9 @@ def test_no_network_is_reached_through_a_name_of_a_file() -> None:
 
 
 @pytest.mark.parametrize("which", ["source", "sink"])
-async def test_a_named_pipe_is_no_file_and_takes_no_thread(tmp_path: pathlib.Path, which: str) -> None:
+async def test_a_named_pipe_is_no_file_and_takes_no_thread(
+    tmp_path: pathlib.Path, which: str
+) -> None:
     os.mkfifo(tmp_path / "pipe.wav")
     opening = open_source if which == "source" else open_sink
     with pytest.raises(MediaUnavailable, match="not a file"):
