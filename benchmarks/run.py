@@ -19,7 +19,7 @@ from pathlib import Path
 
 from dbus_fast import Variant
 
-from benchmarks import chat, relay, trust
+from benchmarks import calls, chat, relay, trust
 from telepathy_e2e.agent.rate import BURST
 from telepathy_e2e.xtls.identity import new_session_key
 from tests.support.agent import connected
@@ -302,6 +302,7 @@ async def main() -> None:
         "accounts": lambda: accounts(server, table),
         "chat": lambda: chat.run(table.row),
         "trust": lambda: trust.run(server, table.row),
+        "calls": lambda: calls.run(server, table.row),
     }
     try:
         for name, part in parts.items():
