@@ -1,0 +1,211 @@
+"""The half of the multiplexer that reads what the peer sent."""
+
+from __future__ import annotations
+
+from collections import deque
+
+from telepathy_e2e.errors import PeerError
+
+from .events import Closing, Data, Eof, Opened, Pong, Ready, Reason, Reset
+from .frames import (
+    HEADER_SIZE,
+    MAX_DATA,
+    MAX_ID,
+    MAX_METADATA,
+    MAX_WINDOW,
+    PREFACE_SIZE,
+    Kind,
+    long,
+    parse_preface,
+    read_header,
+)
+from .limits import ACK_EVERY, MAX_CONTROL, SPARE
+from .state import State
+
+
+class Receiver:
+    """Frames into events.
+
+    Args:
+        state: what the frames change.
+        first: the first id that the peer gives.
+    """
+
+    def __init__(self, state: State, first: int) -> None:
+        self._state = state
+        self._next = first
+        self._theirs = first % 2
+        self._buffer = bytearray()
+        self._preface = bytearray()
+        self._received = 0
+        self._told = 0
+        self.listening = False
+        """There is a road."""
+        self.ready = False
+        """The peer's preface on this road was read."""
+        self.again: deque[bytes] = deque()
+        """What the peer lacks, and was sent on another road."""
+
+    def begin(self) -> int:
+        """A road is up; returns how many bytes of frames have arrived so far."""
+        self.listening = True
+        self._preface.clear()
+        self._told = self._received
+        return self._received
+
+    def end(self) -> None:
+        """The road is lost. Half a frame stays: the peer goes on with its other half."""
+        self.listening = self.ready = False
+        self.again.clear()
+
+    def receive(self, data: bytes | bytearray | memoryview) -> None:
+        """Raises: PeerError."""
+        if not self.listening:
+            raise ValueError("the tube has no road")
+        if not self.ready:
+            missing = PREFACE_SIZE - len(self._preface)
+            self._preface += data[:missing]
+            if len(self._preface) < PREFACE_SIZE:
+                return
+            data = data[missing:]
+            self._begun()
+        self._received += len(data)
+        self._buffer += data
+        self._frames()
+        if self._received - self._told >= ACK_EVERY:
+            self._told = self._received
+            self._state.control += long(Kind.ACK, self._received)
+
+    def _begun(self) -> None:
+        state = self._state
+        peer = parse_preface(self._preface)
+        if state.peer is not None and (peer.connections, peer.window) != (
+            state.peer.connections,
+            state.peer.window,
+        ):
+            raise PeerError("a tube has other limits on another road")
+        self.again = state.retained.since(peer.received)
+        state.peer = peer
+        self.ready = True
+        state.events.append(Ready())
+
+    def _frames(self) -> None:
+        buffer, position = self._buffer, 0
+        size = len(buffer)
+        connections, events = self._state.connections, self._state.events
+        with memoryview(buffer) as view:
+            while size - position >= HEADER_SIZE:
+                kind, number, n = read_header(view, position)
+                if kind == Kind.DATA:
+                    if not 0 < n <= MAX_DATA:
+                        raise PeerError("a frame of data that is empty or too long")
+                    start = position + HEADER_SIZE
+                    if size - start < n:
+                        break
+                    position = start + n
+                    connection = connections.get(number)
+                    if connection is None:
+                        self._must_be_old(number)
+                        continue
+                    if connection.eof_received:
+                        raise PeerError("data after the end of a connection")
+                    if n > connection.credit:
+                        raise PeerError("more data than the window of a connection")
+                    connection.credit -= n
+                    connection.unconsumed += n
+                    events.append(Data(number, bytes(view[start:position])))
+                elif kind == Kind.OPEN:
+                    if n > MAX_METADATA:
+                        raise PeerError("too much comes with the opening of a connection")
+                    start = position + HEADER_SIZE
+                    if size - start < n:
+                        break
+                    position = start + n
+                    self._open(number, bytes(view[start:position]))
+                else:
+                    position += HEADER_SIZE
+                    self._control(kind, number, n)
+        del buffer[:position]
+
+    def _open(self, number: int, metadata: bytes) -> None:
+        state = self._state
+        if number != self._next or number > MAX_ID:
+            raise PeerError("a connection with a number out of turn")
+        self._next += 2
+        most = state.limits.connections
+        theirs = len(state.connections) - state.own
+        if state.closing or theirs >= most + most // SPARE:
+            state.refuse(number, Reason.REFUSED)
+            self._check_control()
+            return
+        state.add(number, ours=False)
+        state.events.append(Opened(number, metadata))
+
+    def _control(self, kind: int, number: int, n: int) -> None:
+        state = self._state
+        match kind:
+            case Kind.WINDOW:
+                self._window(number, n)
+            case Kind.EOF:
+                self._eof(number)
+            case Kind.RESET:
+                self._reset(number, Reason.of(n))
+            case Kind.ACK:
+                state.retained.acknowledge(number << 32 | n)
+            case Kind.PING:
+                state.control += long(Kind.PONG, number << 32 | n)
+                self._check_control()
+            case Kind.PONG:
+                state.events.append(Pong(number << 32 | n))
+            case Kind.CLOSE:
+                self._close()
+            case _:
+                raise PeerError("a frame of an unknown kind")
+
+    def _window(self, number: int, n: int) -> None:
+        connection = self._state.connections.get(number)
+        if connection is None:
+            self._must_be_old(number)
+            return
+        if not 0 < n <= MAX_WINDOW - connection.send_window:
+            raise PeerError("a window that is empty or too large")
+        connection.send_window += n
+        self._state.unblock(connection)
+
+    def _eof(self, number: int) -> None:
+        state = self._state
+        connection = state.connections.get(number)
+        if connection is None:
+            self._must_be_old(number)
+            return
+        if connection.eof_received:
+            raise PeerError("a connection ends twice")
+        connection.eof_received = True
+        state.events.append(Eof(number))
+        state.settle(connection)
+
+    def _reset(self, number: int, reason: Reason) -> None:
+        state = self._state
+        connection = state.connections.get(number)
+        if connection is None:
+            self._must_be_old(number)
+            return
+        state.events.append(Reset(number, reason))
+        state.forget(connection)
+
+    def _close(self) -> None:
+        state = self._state
+        if not state.peer_closing:
+            state.peer_closing = True
+            state.events.append(Closing())
+            state.close()
+
+    def _must_be_old(self, number: int) -> None:
+        """What crossed our own reset is for a connection that there was; nothing else may be."""
+        following = self._next if number % 2 == self._theirs else self._state.next
+        if not 0 < number < following:
+            raise PeerError("a frame for a connection that never was")
+
+    def _check_control(self) -> None:
+        if len(self._state.control) > MAX_CONTROL:
+            raise PeerError("answers are asked for and not read")
