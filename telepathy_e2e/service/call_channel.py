@@ -663,7 +663,8 @@ class Call(ProtectedChannel):
     # -- states and the end -----------------------------------------------------------------
 
     def _start(self, script: Coroutine[Any, Any, None]) -> None:
-        self.tasks.start("script", self._run(script))
+        task = self.tasks.start("script", self._run(script))
+        task.add_done_callback(lambda _: script.close())  # cancelled before it began
 
     async def _run(self, script: Coroutine[Any, Any, None]) -> None:
         try:

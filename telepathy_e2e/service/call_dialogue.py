@@ -302,7 +302,9 @@ class Dialogue:
         self._security.agree(self._link, offered, accepted, fingerprints, messages=self._messages)
 
     def _start_roads(self) -> None:
-        self._roads.start((leg.road for leg in self.legs.values()), strict=self._messages)
+        # Of what the peer added meanwhile some may not be answered yet.
+        agreed = [leg.road for leg in self.legs.values() if leg.agreed]
+        self._roads.start(agreed, strict=self._messages)
 
     # -- media ----------------------------------------------------------------------------------
 
@@ -595,7 +597,8 @@ class Dialogue:
         return self._engine
 
     def _start(self, what: str, script: Coroutine[Any, Any, None]) -> None:
-        self._tasks.start(what, self._run(script))
+        task = self._tasks.start(what, self._run(script))
+        task.add_done_callback(lambda _: script.close())  # cancelled before it began
 
     async def _run(self, script: Coroutine[Any, Any, None]) -> None:
         """What goes wrong in a script is the end, and told."""
