@@ -33,7 +33,7 @@ Row = Callable[[str, str, str], None]
 
 ROUNDS = 3
 # Seconds of one measurement, and before it: encoders and buffers settle.
-LONG, SETTLE = 8.0, 2.0
+LONG, SETTLE = 6.0, 2.0
 MANY = 10
 CALLS = 8
 _TICKS = os.sysconf("SC_CLK_TCK")

@@ -304,7 +304,8 @@ class Content:
             await pace.wait()
             pcm = self._playout.get() or frames.SILENCE
             self.meter.add(pcm)
-            await self._write(frames.audio_frame(pcm, position))
+            if not self._sink.drops:
+                await self._write(frames.audio_frame(pcm, position))
             position += frames.SAMPLES
 
     async def _show(self, receiver: RTCRtpReceiver) -> None:

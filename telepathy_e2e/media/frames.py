@@ -59,11 +59,14 @@ def black(width: int = 640, height: int = 480) -> VideoFrame:
     return frame
 
 
+_FORM = ("s16", "stereo", RATE)
+
+
 class Uniform:
     """Makes the one form of any sound."""
 
     def __init__(self) -> None:
-        self._form: tuple[str, str, int] | None = None
+        self._form: tuple[str, str, int] = _FORM
         self._resampler = AudioResampler("s16", "stereo", RATE)
         self._mono = False
 
@@ -74,6 +77,8 @@ class Uniform:
             self._form = form
             self._mono = frame.layout.nb_channels == 1
             self._resampler = AudioResampler("s16", "mono" if self._mono else "stereo", RATE)
+        if form == _FORM:
+            return pcm_of(frame)
         frame.pts = None
         channels = 1 if self._mono else CHANNELS
         pcm = b"".join(

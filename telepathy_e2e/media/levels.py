@@ -10,8 +10,8 @@ from collections.abc import Callable
 WINDOW = 0.1
 # dBFS; what is silent has none.
 FLOOR = -127.0
-# Every fourth sample is enough for a meter, and costs a quarter.
-_STRIDE = 4
+# Every fifteenth sample is enough for a meter, and costs as much less; odd, for both channels.
+_STRIDE = 15
 
 
 def rms_dbfs(samples: memoryview) -> float:

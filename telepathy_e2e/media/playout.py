@@ -17,6 +17,8 @@ MIN_TARGET, START_TARGET, MAX_TARGET = 2, 2, 12
 SLACK = 3
 # Frames for which more than needed waited, after which one is left out: two seconds.
 CALM = 100
+# Frames after which one goes of those above the target, which only came in a burst: half a second.
+BRIEF = 25
 
 
 class Playout:
@@ -28,6 +30,7 @@ class Playout:
         self._filling = True
         self._least = MAX_TARGET
         self._calm = 0
+        self._extra, self._brief = MAX_TARGET, 0
         self._held: deque[bytes] = deque()
 
     def put(self, pcm: bytes) -> None:
@@ -50,11 +53,18 @@ class Playout:
             self._filling = True
             self._target = min(self._target + 1, MAX_TARGET)
             self._calm, self._least = 0, MAX_TARGET
+            self._brief, self._extra = 0, MAX_TARGET
             return None
         self._least = min(self._least, len(self._held))
+        self._extra = min(self._extra, len(self._held))
         self._calm += 1
+        self._brief += 1
         if self._calm >= CALM:
             self._ease()
+        if self._brief >= BRIEF:
+            if self._extra > self._target and len(self._held) > 1:
+                self._held.popleft()
+            self._brief, self._extra = 0, MAX_TARGET
         return self._held.popleft()
 
     def _ease(self) -> None:

@@ -31,6 +31,11 @@ _OTHERS = ("libopus", "libvpx")
 class Sink:
     """Takes frames as ``frames`` describes them; this one drops them (``null``)."""
 
+    @property
+    def drops(self) -> bool:
+        """Nothing is done with what is written, so that it need not be made."""
+        return type(self) is Sink
+
     async def write(self, frame: AudioFrame | VideoFrame) -> None:
         """One frame; does not wait for a slow device longer than a frame lasts.
 

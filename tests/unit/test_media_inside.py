@@ -29,6 +29,7 @@ from telepathy_e2e.media.inside_aioice import TrickleConnection
 from telepathy_e2e.media.inside_aiortc import SecureTransport
 from telepathy_e2e.media.path import Path
 from telepathy_e2e.media.servers import IceServer
+from telepathy_e2e.media.sources import Tone
 from telepathy_e2e.tasks import TaskOwner
 from tests.support.media import make_credentials
 
@@ -81,6 +82,15 @@ async def test_a_sender_sends_with_the_numbers_it_was_given() -> None:
     assert sender._enabled is True
     inside_aiortc.set_ssrcs(sender, 1, 2)
     assert (sender._ssrc, sender._rtx_ssrc) == (1, 2)
+
+
+async def test_the_loudness_of_what_is_sent_is_not_computed_for_headers_that_are_not_sent() -> None:
+    sender = RTCRtpSender(Tone(440), transport())
+    codec = RTCRtpCodecParameters(mimeType="audio/opus", clockRate=48000, payloadType=96)
+    encoded = await sender._next_encoded_frame(codec)
+    assert encoded is not None
+    assert encoded.audio_level == -127
+    await sender.stop()
 
 
 async def test_what_waits_for_a_slow_reader_is_bounded_and_the_newest_stay() -> None:

@@ -156,6 +156,15 @@ def test_after_calm_the_delay_shrinks_again() -> None:
     assert buffer.waiting <= frames.FRAME * (playout.MIN_TARGET + 1) < before
 
 
+def test_what_came_in_a_burst_is_not_waited_behind_for_long() -> None:
+    buffer = Playout()
+    buffer.put(FRAME * 100)  # the first packets, once the decoder is there
+    for _ in range(playout.BRIEF * playout.SLACK):
+        buffer.get()
+        buffer.put(FRAME)
+    assert buffer.waiting <= frames.FRAME * (playout.START_TARGET + 1)
+
+
 def test_a_pause_of_the_peer_is_not_lateness() -> None:
     buffer = Playout()
     buffer.put(FRAME * 2)
