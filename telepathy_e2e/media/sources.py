@@ -12,6 +12,7 @@ which they are to be sent, and can be cancelled; ``close`` must be called. When 
 from __future__ import annotations
 
 import asyncio
+import functools
 import math
 import threading
 from array import array
@@ -73,16 +74,21 @@ class Tone(Silence):
 
     def __init__(self, hertz: int) -> None:
         super().__init__()
-        # A whole number of periods fits a second for whole hertz: one table, never computed again.
-        second = array("h")
-        for index in range(frames.RATE):
-            value = math.sin(2 * math.pi * hertz * index / frames.RATE)
-            second.extend([int(value * TONE_LEVEL * 32767)] * frames.CHANNELS)
-        self._table = second.tobytes()
+        self._table = _sine(hertz)
 
     def _samples(self, position: int) -> bytes:
         start = position % frames.RATE * 2 * frames.CHANNELS
         return self._table[start : start + frames.FRAME_BYTES]
+
+
+@functools.lru_cache(maxsize=4)
+def _sine(hertz: int) -> bytes:
+    """A second of it, into which a whole number of periods fits for whole hertz."""
+    second = array("h")
+    for index in range(frames.RATE):
+        value = math.sin(2 * math.pi * hertz * index / frames.RATE)
+        second.extend([int(value * TONE_LEVEL * 32767)] * frames.CHANNELS)
+    return second.tobytes()
 
 
 class Picture(Source):
