@@ -184,15 +184,17 @@ class Stage:
         attack: Attack | None = None,
         *,
         kinds: Collection[str] = ("iq",),
+        modules: Collection[str] = (),
         **options: Any,
     ) -> Stage:
         """Start all.
 
         Args:
             attack, kinds: see ``HostileServer.start``; it is there before anybody logs in.
+            modules: further ones of the server.
             options: see ``Pair.start``.
         """
-        server = await HostileServer.start(attack, kinds=kinds)
+        server = await HostileServer.start(attack, kinds=kinds, modules=modules)
         try:
             pair = await Pair.start(server.prosody, **options)
         except BaseException:

@@ -12,7 +12,7 @@ from dbus_fast import Variant
 
 from telepathy_e2e.jingle import rtp
 from telepathy_e2e.media.inside_aiortc import SecureTransport
-from telepathy_e2e.service.calls import MAX_RINGING_EACH, MAX_RINGING_STRANGERS
+from telepathy_e2e.service.calls import MAX_CALLS, MAX_RINGING_EACH, MAX_RINGING_STRANGERS
 from tests.peer import calls, stanzas
 from tests.peer.bench import Bench
 from tests.peer.calls import CALLS, Talker
@@ -23,11 +23,12 @@ from tests.support.calls import (
     ENDED,
     INITIALISED,
     OneCall,
+    call,
     incoming,
 )
 from tests.support.media import OPUS
 from tests.support.prosody import available
-from tests.support.side import FILE_TRANSFER, SECURABLE
+from tests.support.side import FILE_TRANSFER, SECURABLE, DBusFailure
 from tests.unit.jingle_support import sample
 
 pytest_plugins = ["tests.peer.fixtures"]
@@ -382,3 +383,65 @@ async def test_a_wrong_offer_after_an_announcement_ends_the_call_at_once(bench: 
     await session.send("session-initiate", calls.content(transport_=calls.transport(digest=None)))
     _, _, reason = await theirs.until(ENDED)
     assert reason[2].endswith("EncryptionNotAvailable")
+
+
+# -- at once ----------------------------------------------------------------------------------
+
+
+async def reaches(bench: Bench, peer: Peer) -> OneCall:
+    """The user here calls a contact's client that gets its offers at once."""
+    async with asyncio.timeout(20):
+        while True:
+            try:
+                ours = await call(bench.side, stanzas.bare(peer.jid))
+                break
+            except DBusFailure:
+                await asyncio.sleep(0.02)  # not online yet
+    await ours.accept()
+    return ours
+
+
+@pytest.mark.parametrize("lower", [True, False])
+async def test_of_two_offers_that_cross_the_lower_name_counts(bench: Bench, lower: bool) -> None:
+    peer = await phone(bench)
+
+    def crossed(iq: Element) -> tuple[str, str] | None:
+        found = iq.find(f"{{{stanzas.JINGLE}}}jingle")
+        if lower and found is not None and found.get("action") == "session-initiate":
+            return "conflict", "tie-break"
+        return None
+
+    peer.answers = crossed
+    ours = await reaches(bench, peer)
+    if not lower:
+        await peer.offered()
+    session = peer.session(bench.jid, ("0" if lower else "z") * 32)
+    answer = await session.send("session-initiate", calls.content())
+    if lower:
+        assert answer == ("", "")
+    else:
+        assert answer == ("conflict", "tie-break")
+        assert await ours.state() < ENDED
+        assert ringing(bench) == 1  # ours alone
+
+
+async def test_there_are_no_more_calls_than_so_many(bench: Bench) -> None:
+    peer = await phone(bench)
+    many = [await reaches(bench, peer)]
+    while len(many) < MAX_CALLS:
+        many.append(await reaches(bench, peer))
+    with pytest.raises(DBusFailure) as failure:
+        await call(bench.side, stanzas.bare(peer.jid))
+    assert failure.value.name.endswith(".NotAvailable")
+    for _ in many:
+        await peer.offered()
+    # A stranger's, so that it crosses none of ours.
+    other = await bench.stranger(features=CALLS)
+    session = other.session(bench.jid)
+    await session.send("session-initiate", calls.content())
+    assert await session.ended() == "busy"
+    for each in many:
+        await each.hangup()
+        await each.until(ENDED)
+    peer.send(calls.propose(bench.jid, "afterwards"))
+    await incoming(bench.side)
