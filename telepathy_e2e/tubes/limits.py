@@ -8,7 +8,8 @@ from typing import Final
 # Bytes of all connections that wait for the road; above it each may still have QUEUE_SMALL, so
 # that nobody waits for others to be done.
 QUEUED: Final = 4 << 20
-# Bytes of one connection that wait for the road: one read of a local program.
+# Bytes of one connection that wait for the road: one read of a local program, taken as long as
+# less than QUEUE_SMALL waits already.
 QUEUE: Final = 96 * 1024
 QUEUE_SMALL: Final = 4096
 
@@ -28,7 +29,7 @@ SPARE: Final = 8
 class Limits:
     """Bounds of one tube. The peer makes us hold at most ``connections * window + pool`` bytes of
     data (an eighth more, see SPARE); we hold at most ``in_flight`` + QUEUED + ``connections`` *
-    QUEUE_SMALL of our own."""
+    QUEUE_SMALL * 2 of our own."""
 
     connections: int = 1024
     """Open at once that the peer opened; 0: it may open none. A web browser has 256 at most, and

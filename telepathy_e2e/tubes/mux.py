@@ -113,7 +113,7 @@ class Multiplexer:
         if self._receiver.again:
             return self._receiver.again.popleft()
         state = self._state
-        out: list[bytes | bytearray] = []
+        out: list[bytes | bytearray | memoryview] = []
         if state.control:
             out.append(state.control[:limit])
             del state.control[:limit]
@@ -176,12 +176,20 @@ class Multiplexer:
         connection = self._get(number)
         if connection.eof_wanted:
             raise NotAvailable("This direction of the connection is closed")
+        queue = connection.queue
         most = bounds.QUEUE if self._state.queued < bounds.QUEUED else bounds.QUEUE_SMALL
-        taken = min(len(data), connection.send_window, max(0, most - len(connection.queue)))
+        if len(queue) >= bounds.QUEUE_SMALL:
+            most = max(0, most - len(queue))
+        taken = min(len(data), connection.send_window, most)
         if taken < len(data):
             connection.blocked = True
         if taken:
-            connection.queue += data if taken == len(data) else memoryview(data)[:taken]
+            if not queue and taken >= bounds.QUEUE_SMALL and isinstance(data, bytes):
+                connection.queue = memoryview(data)[:taken]
+            else:
+                if isinstance(queue, memoryview):
+                    connection.queue = queue = bytearray(queue)
+                queue += memoryview(data)[:taken]
             connection.send_window -= taken
             self._state.queued += taken
             self._schedule(connection)
@@ -254,7 +262,7 @@ class Multiplexer:
             connection.scheduled = True
             self._ready.append(connection)
 
-    def _fill(self, out: list[bytes | bytearray], room: int) -> None:
+    def _fill(self, out: list[bytes | bytearray | memoryview], room: int) -> None:
         """Add up to ``room`` bytes of frames of those that wait, one each in turn."""
         ready, state = self._ready, self._state
         while ready and room > HEADER_SIZE:
@@ -267,10 +275,14 @@ class Multiplexer:
                 out.append(header(Kind.DATA, connection.number, take))
                 if take == len(queue):
                     out.append(queue)
-                    connection.queue = queue = bytearray()
+                    queue = bytearray()
                 else:
                     out.append(queue[:take])
-                    del queue[:take]
+                    if isinstance(queue, bytearray):
+                        del queue[:take]
+                    else:
+                        queue = queue[take:]
+                connection.queue = queue
                 state.queued -= take
                 room -= HEADER_SIZE + take
             if queue or (connection.eof_wanted and room < HEADER_SIZE):

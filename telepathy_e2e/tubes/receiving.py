@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from typing import Final
 
 from telepathy_e2e.errors import PeerError
 
@@ -21,6 +22,11 @@ from .frames import (
 )
 from .limits import ACK_EVERY, MAX_CONTROL, SPARE
 from .state import State
+
+# By the kinds that have something after the header: OPEN, DATA.
+_OPEN_DATA: Final = 1
+_LEAST: Final = (0, 1)
+_MOST: Final = (MAX_METADATA, MAX_DATA)
 
 
 class Receiver:
@@ -70,8 +76,7 @@ class Receiver:
             data = data[missing:]
             self._begun()
         self._received += len(data)
-        self._buffer += data
-        self._frames()
+        self._take(memoryview(data))
         if self._received - self._told >= ACK_EVERY:
             self._told = self._received
             self._state.control += long(Kind.ACK, self._received)
@@ -89,43 +94,52 @@ class Receiver:
         self.ready = True
         state.events.append(Ready())
 
-    def _frames(self) -> None:
-        buffer, position = self._buffer, 0
-        size = len(buffer)
+    def _take(self, data: memoryview) -> None:
+        """Frames are read where they are; only one that is not whole is copied, to wait."""
+        buffer = self._buffer
+        while buffer and data:
+            missing = _frame_size(buffer) - len(buffer)
+            buffer += data[:missing]
+            data = data[missing:]
+            if len(buffer) == _frame_size(buffer) > 0:
+                whole, self._buffer = buffer, bytearray()
+                buffer = self._buffer
+                self._frames(memoryview(whole))
+        if data:
+            self._buffer += data[self._frames(data) :]
+
+    def _frames(self, data: memoryview) -> int:
+        """What whole frames say; returns where the first begins that is not whole."""
+        position, size = 0, len(data)
         connections, events = self._state.connections, self._state.events
-        with memoryview(buffer) as view:
-            while size - position >= HEADER_SIZE:
-                kind, number, n = read_header(view, position)
-                if kind == Kind.DATA:
-                    if not 0 < n <= MAX_DATA:
-                        raise PeerError("a frame of data that is empty or too long")
-                    start = position + HEADER_SIZE
-                    if size - start < n:
-                        break
-                    position = start + n
-                    connection = connections.get(number)
-                    if connection is None:
-                        self._must_be_old(number)
-                        continue
-                    if connection.eof_received:
-                        raise PeerError("data after the end of a connection")
-                    if n > connection.credit:
-                        raise PeerError("more data than the window of a connection")
-                    connection.credit -= n
-                    connection.unconsumed += n
-                    events.append(Data(number, bytes(view[start:position])))
-                elif kind == Kind.OPEN:
-                    if n > MAX_METADATA:
-                        raise PeerError("too much comes with the opening of a connection")
-                    start = position + HEADER_SIZE
-                    if size - start < n:
-                        break
-                    position = start + n
-                    self._open(number, bytes(view[start:position]))
-                else:
-                    position += HEADER_SIZE
-                    self._control(kind, number, n)
-        del buffer[:position]
+        while size - position >= HEADER_SIZE:
+            kind, number, n = read_header(data, position)
+            start = position + HEADER_SIZE
+            if kind > _OPEN_DATA:
+                position = start
+                self._control(kind, number, n)
+                continue
+            if not _LEAST[kind] <= n <= _MOST[kind]:
+                raise PeerError("a frame that is empty or too long")
+            if size - start < n:
+                break
+            position = start + n
+            piece = bytes(data[start:position])
+            if kind == 0:
+                self._open(number, piece)
+                continue
+            connection = connections.get(number)
+            if connection is None:
+                self._must_be_old(number)
+                continue
+            if connection.eof_received:
+                raise PeerError("data after the end of a connection")
+            if n > connection.credit:
+                raise PeerError("more data than the window of a connection")
+            connection.credit -= n
+            connection.unconsumed += n
+            events.append(Data(number, piece))
+        return position
 
     def _open(self, number: int, metadata: bytes) -> None:
         state = self._state
@@ -209,3 +223,15 @@ class Receiver:
     def _check_control(self) -> None:
         if len(self._state.control) > MAX_CONTROL:
             raise PeerError("answers are asked for and not read")
+
+
+def _frame_size(beginning: bytearray) -> int:
+    """Bytes of the frame that begins so: those of its header until that is whole."""
+    if len(beginning) < HEADER_SIZE:
+        return HEADER_SIZE
+    kind, n = beginning[0], int.from_bytes(beginning[5:HEADER_SIZE], "big")
+    if kind > _OPEN_DATA:
+        return HEADER_SIZE
+    if n > _MOST[kind]:
+        raise PeerError("a frame that is too long")
+    return HEADER_SIZE + n
