@@ -24,7 +24,7 @@ BOTH = (CALL, FILE_TRANSFER)
 SECRET = "between the two servers"
 CONNECTIVITY_ERROR = 13
 # Seconds in the place of half a minute.
-PATIENCE = 6
+PATIENCE = 5
 
 if reason := networks.missing():
     pytestmark = pytest.mark.skip(reason=reason)
