@@ -26,7 +26,7 @@ from tests.support.calls import (
     OneCall,
     call,
     incoming,
-    strength,
+    tone_share,
 )
 from tests.support.pair import Pair
 from tests.support.prosody import Prosody
@@ -91,7 +91,7 @@ async def test_people_talk_and_the_channel_says_that_it_is_encrypted(
     await ours.hangup()
     _, _, reason = await theirs.until(ENDED)
     assert reason[1:3] == (2, "")
-    assert strength(heard, 440) > 0.5
+    assert tone_share(heard, 440) > 0.5
 
 
 async def test_people_verify_while_they_talk(pair: Pair) -> None:
