@@ -381,6 +381,45 @@ def test_limits_do_not_change_with_the_road() -> None:
         mux.receive_data(build_preface(Preface(1024, 1 << 21, 0)))
 
 
+def test_who_had_a_large_window_gives_back_only_what_is_not_used() -> None:
+    limits = Limits(connections=64, window=100, largest_window=10_000, pool=10_000)
+    tube = Tube(limits).run()
+    here, there = tube.end[Role.RESPONDER], tube.end[Role.INITIATOR]
+    first = here.open()
+    send_all(tube, Role.RESPONDER, first, bytes(60_000))
+    tube.stuck = {first}
+    here.write(first, bytes(10_000))
+    tube.run()
+    assert tube.held[Role.INITIATOR][first] > 9_000
+    others = [here.open() for _ in range(20)]
+    tube.run()
+    there.consumed(first, 6_000)
+    state = there._state.connections[first]
+    assert limits.window < state.unconsumed + state.credit <= state.allowance < 6_000
+    for number in others:
+        here.write(number, b"x")
+    tube.run()
+    total = sum(each.allowance for each in there._state.connections.values())
+    assert total + there._state.spare == 21 * limits.window + limits.pool
+
+
+def test_what_arrives_is_acknowledged_now_and_then() -> None:
+    tube = Tube().run()
+    number = tube.end[Role.INITIATOR].open()
+    send_all(tube, Role.INITIATOR, number, bytes(4 * bounds.ACK_EVERY))
+    retained = tube.end[Role.INITIATOR]._state.retained
+    assert 0 < retained.size < 2 * bounds.ACK_EVERY
+    mux = alone()
+    mux.receive_data(frame(Kind.OPEN, 1))
+    acks = 0
+    for _ in range(2 * bounds.ACK_EVERY // (9 + MAX_DATA) + 1):
+        mux.receive_data(frame(Kind.DATA, 1, bytes(MAX_DATA)))
+        mux.consumed(1, MAX_DATA)
+        sent = mux.data_to_send()
+        acks += sum(sent[start] == Kind.ACK for start in range(0, len(sent), 9))
+    assert acks == 2
+
+
 def test_data_is_not_in_the_repr_of_an_event() -> None:
     assert "secret" not in repr(Data(1, b"secret"))
 

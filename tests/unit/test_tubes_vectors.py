@@ -40,7 +40,7 @@ def encode(step: dict[str, Any]) -> str:
     kind = be(kinds.index(step["what"]), 1)
     if "number" in step:
         return kind + be(step["number"], 8)
-    payload = step.get("hex", "")
+    payload: str = step.get("hex", "")
     n = len(payload) // 2 if "hex" in step else step.get("n", 0)
     return kind + be(step["id"], 4) + be(n, 4) + payload
 
