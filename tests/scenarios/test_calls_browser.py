@@ -110,7 +110,10 @@ async def flows(ours: OneCall, browser: Browser, *, video: bool) -> Event:
             while len(shown) != 1 + video or any(count <= PACKETS for _, count in shown):
                 await asyncio.sleep(0.1)
                 found = (await ours.statistics()).values()
-                shown = [(each.get("codec-received"), each["packets-received"]) for each in found]
+                shown = [
+                    (str(each.get("codec-received")), int(each["packets-received"]))
+                    for each in found
+                ]
     except TimeoutError:
         raise AssertionError(f"too little came: {shown}") from None
     return await browser.event("stats", hears)
