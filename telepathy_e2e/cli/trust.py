@@ -25,8 +25,10 @@ ALARM_STYLE: Final = "bold red"
 # What happened, and what to do about it.
 ALARMS: Final = {
     Alarm.CHANGED_KEY: "{contact} presents a key that nobody has verified, though another one of "
-    "theirs is verified. It is a new device, or somebody is in between: compare with 'tpe2e verify "
-    "{contact}' while the session waits.",
+    "theirs is verified. It is a new device, or one for which a verified device's word is missing "
+    "or does not hold, or somebody is in between: compare with 'tpe2e verify {contact}' while the "
+    "session waits, or have them vouch for it again ('tpe2e identity vouch' on the verified "
+    "device).",
     Alarm.DOWNGRADE: "{contact} had a key, and then offered no encryption. It was rejected. Ask "
     "them by another road: if their program really has none any more, 'tpe2e trust forget "
     "{contact}' lets it through; if not, somebody takes it out on the way.",

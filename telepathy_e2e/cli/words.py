@@ -6,6 +6,7 @@ import unicodedata
 from typing import Final, Protocol
 
 from telepathy_e2e.cli import names
+from telepathy_e2e.xtls.uri import make_uri
 
 METHODS: Final = {
     "sas": "comparing short strings",
@@ -132,7 +133,7 @@ def fingerprint_lines(fingerprint: str) -> list[str]:
 
 def verification_uri(bare_jid: str, fingerprint: str) -> str:
     """The URI that the other side can scan: SHA-256 of the identity key of ``bare_jid``."""
-    return f"xmpp:{bare_jid}?x-e2e-verify;spki-sha-256={fingerprint.replace(':', '').lower()}"
+    return make_uri(bare_jid, bytes.fromhex(fingerprint.replace(":", "")))
 
 
 def parse_fingerprint(text: str) -> str:

@@ -36,6 +36,8 @@ MAX_JID = 2_047
 # Twice what the bounds above can fill with names as they are.
 MAX_BYTES = 16 * 1024 * 1024
 
+_FULL: Final = "There is no room for another key: tpe2e trust forget makes some"
+
 _MAGIC: Final = b"telepathy-e2e pins 1 sha256 "
 _DIGEST: Final = 64
 
@@ -120,7 +122,7 @@ class Book:
         # Verified and rejected ones are what people have said; those are never lost to a flood.
         loose = [pin for pin in among if pin.methods == (LEAP_OF_FAITH,)]
         if not loose:
-            raise BookFull("There is no room for another key: tpe2e trust forget makes some")
+            raise BookFull(_FULL)
 
         def worth(pin: Pin) -> tuple[bool, date]:
             # A contact's last one is what tells a downgrade: it goes after all others.
@@ -138,19 +140,30 @@ class Book:
     def merge(self, other: Book) -> int:
         """Take the pins of another book in; the number of those that changed something.
 
-        What somebody said no to stays rejected on both sides; verifications are added.
+        What somebody said no to stays rejected on both sides; verifications are added. Where there
+        are too many in the end, leaps of faith go, the oldest first, whichever book had them.
 
         Raises:
-            BookFull: see there.
+            BookFull: see there; nothing has changed then.
         """
-        changed = 0
+        before = self._pins
+        merged: dict[tuple[str, str], dict[str, Pin]] = {
+            contact: dict(keys) for contact, keys in before.items()
+        }
         for pin in other:
-            old = self._pins.get((pin.account, pin.contact), {}).get(pin.fingerprint)
-            merged = pin if old is None else _merged(old, pin)
-            if merged != old:
-                self.put(merged)
-                changed += 1
-        return changed
+            keys = merged.setdefault((pin.account, pin.contact), {})
+            old = keys.get(pin.fingerprint)
+            keys[pin.fingerprint] = pin if old is None else _merged(old, pin)
+        # Room is made once, at the end: with each key it would take as many passes over all as
+        # there are keys, minutes with two full books.
+        _fit(merged)
+        self._pins = merged
+        self._count = sum(map(len, merged.values()))
+        return sum(
+            before.get((pin.account, pin.contact), {}).get(pin.fingerprint) != kept
+            for pin in other
+            if (kept := merged.get((pin.account, pin.contact), {}).get(pin.fingerprint))
+        )
 
     # -- alarms -----------------------------------------------------------------------------
 
@@ -220,6 +233,41 @@ class Book:
             [each for each in entries if isinstance(each, Pin)],
             [each for each in entries if isinstance(each, AlarmEntry)],
         )
+
+
+def _fit(contacts: dict[tuple[str, str], dict[str, Pin]]) -> None:
+    """Forget leaps of faith until the bounds hold, as ``Book.put`` does with one.
+
+    Raises:
+        BookFull: without them there are too many still.
+    """
+    spare: list[Pin] = []
+    last: list[Pin] = []
+    for keys in contacts.values():
+        loose = sorted(
+            (pin for pin in keys.values() if pin.methods == (LEAP_OF_FAITH,)),
+            key=lambda pin: pin.seen,
+        )
+        excess = max(0, len(keys) - MAX_KEYS)
+        if excess > len(loose):
+            raise BookFull(_FULL)
+        for pin in loose[:excess]:
+            del keys[pin.fingerprint]
+        loose = loose[excess:]
+        if loose and len(loose) == len(keys):
+            # The only word of this contact, which tells a downgrade: after all others.
+            last.append(loose.pop())
+        spare += loose
+    excess = max(0, sum(map(len, contacts.values())) - MAX_PINS)
+    if excess > len(spare) + len(last):
+        raise BookFull(_FULL)
+    spare.sort(key=lambda pin: pin.seen)
+    last.sort(key=lambda pin: pin.seen)
+    for pin in (spare + last)[:excess]:
+        keys = contacts[pin.account, pin.contact]
+        del keys[pin.fingerprint]
+        if not keys:
+            del contacts[pin.account, pin.contact]
 
 
 def _merged(one: Pin, other: Pin) -> Pin:

@@ -33,7 +33,9 @@ ALARMS: Final[Mapping[Alarm, tuple[str, str]]] = {
     Alarm.CHANGED_KEY: (
         "{contact} presents another key",
         "You have verified {contact}, and this key is not the one. Either it is a new device, or "
-        "somebody is in between. Nothing is sent until you have compared.",
+        "one whose word from a verified device was missing or did not hold, or somebody is in "
+        "between. Nothing is sent until you have compared. A device of {contact} whose key you "
+        "have compared can vouch for this one again: 'tpe2e identity vouch' there.",
     ),
     Alarm.DOWNGRADE: (
         "{contact} suddenly offers no encryption",

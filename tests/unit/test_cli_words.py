@@ -14,6 +14,7 @@ from telepathy_e2e.cli.words import (
     size_text,
     verification_uri,
 )
+from telepathy_e2e.xtls.uri import parse_uri
 
 FINGERPRINT = ":".join(f"{byte:02X}" for byte in range(32))
 
@@ -106,6 +107,14 @@ def test_a_fingerprint_survives_its_uri() -> None:
     uri = verification_uri("bob@example.org", FINGERPRINT)
     assert uri == "xmpp:bob@example.org?x-e2e-verify;spki-sha-256=" + bytes(range(32)).hex()
     assert parse_fingerprint(uri) == bytes(range(32)).hex()
+
+
+def test_an_address_in_a_uri_is_written_as_a_scanner_reads_it() -> None:
+    for jid in ("d'artagnan?x#y%20@example.org", "björn;&@bücher.example", "a@[::1]"):
+        uri = verification_uri(jid, FINGERPRINT)
+        assert uri.isascii()
+        assert parse_uri(uri) == (jid, bytes(range(32)))
+        assert parse_fingerprint(uri) == bytes(range(32)).hex()
 
 
 def test_a_fingerprint_is_read_as_it_is_shown() -> None:

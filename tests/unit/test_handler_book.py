@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 from dataclasses import asdict
 from datetime import UTC, date, datetime, timedelta
 
@@ -176,6 +177,46 @@ def test_an_imported_flood_pushes_out_none_that_somebody_spoke_about() -> None:
     book.merge(Book([pin(number, days=number) for number in range(2, 3 * MAX_KEYS)]))
     assert {0, 1} <= numbers(book)
     assert len(book) == MAX_KEYS
+
+
+def test_merged_books_forget_the_oldest_leaps_of_faith_of_either(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "MAX_PINS", 6)
+    book = Book([pin(0, "sas", days=-9), pin(1, days=5), pin(2, days=1)])
+    others = [pin(n, contact=f"c{n}@x", days=n) for n in (3, 4, 5)]
+    assert book.merge(Book([*others, pin(6, days=3), pin(1, days=5)])) == 4
+    assert numbers(book) == {0, 1, 6}
+    # The only keys of others go after the second ones of Bob, and again the oldest first.
+    assert book.merge(Book([pin(n, contact=f"c{n}@x", days=n) for n in (7, 8, 9)])) == 3
+    assert {int(p.fingerprint[-2:], 16) for p in book} == {0, 4, 5, 7, 8, 9}
+    assert len(book) == len(list(book)) == 6
+
+
+def test_a_merge_for_which_there_is_no_room_changes_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    book = Book([pin(number, "sas") for number in range(MAX_KEYS)])
+    before = book.to_bytes()
+    with pytest.raises(BookFull):
+        book.merge(Book([pin(1, contact="carol@example.org"), pin(99, "sas")]))
+    assert book.to_bytes() == before
+    book = Book([pin(1, "sas")])
+    monkeypatch.setattr(module, "MAX_PINS", 1)
+    with pytest.raises(BookFull):
+        book.merge(Book([pin(1, "sas", contact="carol@example.org")]))
+    assert numbers(book) == {1}
+    assert len(book) == 1
+
+
+def test_two_full_books_merge_in_passes_that_do_not_multiply() -> None:
+    mine = Book([pin(n, contact=f"{n // 2}@mine", days=n % 999) for n in range(MAX_PINS)])
+    theirs = Book([pin(n, contact=f"{n // 2}@theirs", days=n % 999) for n in range(MAX_PINS)])
+    started = time.process_time()
+    assert mine.merge(theirs) == MAX_PINS // 2
+    # A fifth of a second; a pass over all for each key takes minutes.
+    assert time.process_time() - started < 10
+    assert len(mine) == MAX_PINS
 
 
 def test_forgetting_what_is_not_there_changes_nothing() -> None:
