@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import secrets
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from typing import Final, ParamSpec, TypeVar
 
 from telepathy_e2e.agent.attestations import Attestation, Confirm
 from telepathy_e2e.agent.descriptors import read_all, write_all
-from telepathy_e2e.agent.keys import Keys
+from telepathy_e2e.agent.keyring import Keyring
+from telepathy_e2e.agent.keys import InKeyring, Keys
 from telepathy_e2e.agent.rate import Rate
 from telepathy_e2e.agent.seal import MAX_PASSPHRASE
 from telepathy_e2e.bus import caller
 from telepathy_e2e.bus.members import Interface, Property, method
 from telepathy_e2e.bus.types import ByteArrays, StringMap, Strings
 from telepathy_e2e.bus.wire import DBusBytes, DBusStr, DBusUnixFd
-from telepathy_e2e.errors import InvalidArgument, NotAvailable, PermissionDenied
+from telepathy_e2e.errors import E2EError, InvalidArgument, NotAvailable, PermissionDenied
 from telepathy_e2e.trust import agent_names
 from telepathy_e2e.trust.identity_files import MAX_FILE
 from telepathy_e2e.xtls.identity import identity_fingerprint, shown
@@ -27,6 +29,9 @@ log = logging.getLogger(__name__)
 # Calls that wait here, for a passphrase, a file, or their turn to be certified. Each of a
 # descriptor's holds that open; a process has 1,024 at most.
 MAX_CALLS: Final = 256
+
+# Bytes of a passphrase that the keyring keeps: as many as the key that scrypt makes of it.
+KEPT_SIZE: Final = 32
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -38,6 +43,7 @@ class KeyAgent(Interface):
     Args:
         keys: that it is about.
         confirm: asks the person before an attestation is signed; None: there is nobody to ask.
+        keyring: keeps passphrases; None: there is none.
         changed: called with the names of properties that may have changed.
         idle_changed: called whenever ``busy`` may have changed.
     """
@@ -52,12 +58,16 @@ class KeyAgent(Interface):
         keys: Keys,
         *,
         confirm: Confirm | None = None,
+        keyring: Keyring | None = None,
         changed: Callable[[tuple[str, ...]], None] = lambda names: None,
         idle_changed: Callable[[], None] = lambda: None,
     ) -> None:
         super().__init__()
         self._keys = keys
         self._confirm = confirm
+        self._keyring = keyring
+        # By account: who asked the keyring first, for whom all others wait.
+        self._opening: dict[str, asyncio.Future[E2EError | None]] = {}
         self._changed = changed
         self._idle_changed = idle_changed
         self._rate = Rate()
@@ -104,7 +114,9 @@ class KeyAgent(Interface):
             if wait > 0:
                 await asyncio.sleep(wait)
             key = bytes(Subject_Public_Key_Info)
-            certified = await asyncio.to_thread(self._keys.certify, Account, key)
+            certified = await self._opened(
+                lambda: asyncio.to_thread(self._keys.certify, Account, key)
+            )
             await self._tell(only_new=Account)
             return list(certified)
 
@@ -120,7 +132,7 @@ class KeyAgent(Interface):
                 )
             if not await self._confirm(attestation):
                 raise PermissionDenied("You did not agree that this is signed")
-            return await asyncio.to_thread(self._keys.attest, attestation)
+            return await self._opened(lambda: asyncio.to_thread(self._keys.attest, attestation))
 
     @method("SignAttestationWithPassphrase")
     async def sign_attestation_with_passphrase(
@@ -158,7 +170,72 @@ class KeyAgent(Interface):
         with self._counted():
             current = await read_all(Current, MAX_PASSPHRASE)
             new = await read_all(New, MAX_PASSPHRASE)
-            await self._write(self._keys.set_passphrase, Account, current, new)
+            kept = await asyncio.to_thread(self._keys.kept, Account)
+            await self._opened(
+                lambda: self._write(self._keys.set_passphrase, Account, current, new)
+            )
+            await self._drop(Account, kept)
+
+    @method("UseSecretService")
+    async def use_secret_service(self, Account: DBusStr, Current: DBusUnixFd) -> None:
+        with self._counted():
+            if self._keyring is None:
+                raise NotAvailable("There is no keyring on this desktop")
+            current = await read_all(Current, MAX_PASSPHRASE)
+            # In hexadecimal: keyrings show and export what they keep as text.
+            new = secrets.token_hex(KEPT_SIZE).encode()
+            fingerprint = await self._opened(
+                lambda: asyncio.to_thread(self._keys.check_current, Account, current)
+            )
+            if await asyncio.to_thread(self._keys.kept, Account) is not None:
+                return
+            await self._keyring.keep(Account, fingerprint, new)
+            await self._write(self._keys.seal_in_keyring, Account, current, new)
+
+    async def _opened(self, call: Callable[[], Awaitable[T]]) -> T:
+        """The result of a call, which may need a passphrase from the keyring first."""
+        try:
+            return await call()
+        except InKeyring as needed:
+            await self._open(needed)
+        return await call()
+
+    async def _open(self, needed: InKeyring) -> None:
+        """Fetch a passphrase; those who need the same one meanwhile get the same answer.
+
+        Else each of those who wait would be one more prompt for a person who closed the first.
+        """
+        if self._keyring is None:
+            raise needed
+        account = needed.account
+        running = self._opening.get(account)
+        if running is not None:
+            error = await asyncio.shield(running)
+            if error is not None:
+                raise error
+            return
+        outcome: asyncio.Future[E2EError | None] = asyncio.get_running_loop().create_future()
+        self._opening[account] = outcome
+        told: E2EError | None = NotAvailable("The key agent is going away")
+        try:
+            found = await self._keyring.find(account, needed.fingerprint)
+            await _in_thread(self._keys.open_with, account, found)
+            told = None
+        except E2EError as error:
+            told = error
+            raise
+        finally:
+            del self._opening[account]
+            outcome.set_result(told)
+
+    async def _drop(self, account: str, fingerprint: bytes | None) -> None:
+        """Delete what nothing is sealed with any more; where that fails it is of no use."""
+        if self._keyring is None or fingerprint is None:
+            return
+        try:
+            await self._keyring.forget(account, fingerprint)
+        except (NotAvailable, PermissionDenied) as error:
+            log.info("a passphrase stays in the keyring: %s", error)
 
     # -- moving -------------------------------------------------------------------------------
 
@@ -179,7 +256,9 @@ class KeyAgent(Interface):
     @method("Forget")
     async def forget(self, Account: DBusStr) -> None:
         with self._counted():
+            kept = await asyncio.to_thread(self._keys.kept, Account)
             await self._write(self._keys.forget, Account)
+            await self._drop(Account, kept)
 
     # -- around each call ---------------------------------------------------------------------
 

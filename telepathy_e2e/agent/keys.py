@@ -22,12 +22,25 @@ from telepathy_e2e.agent.store import Store, Stored, parse_sealed
 from telepathy_e2e.errors import InvalidArgument, NotAvailable, PermissionDenied, SecurityError
 from telepathy_e2e.trust import identity_files as files
 from telepathy_e2e.xtls.certificates import parse
-from telepathy_e2e.xtls.identity import PrivateKey
+from telepathy_e2e.xtls.identity import PrivateKey, identity_fingerprint
 
 log = logging.getLogger(__name__)
 
 # A P-256 SubjectPublicKeyInfo has 91 bytes; with explicit parameters, which are refused, some 350.
 MAX_PUBLIC_KEY: Final = 512
+
+
+class InKeyring(NotAvailable):
+    """First what the desktop's keyring keeps has to open this key: ``Keys.open_with``.
+
+    Args:
+        fingerprint: of the identity, 32 bytes.
+    """
+
+    def __init__(self, account: str, fingerprint: bytes) -> None:
+        super().__init__(f"The passphrase of {account}'s identity key is in the keyring")
+        self.account = account
+        self.fingerprint = fingerprint
 
 
 class Keys:
@@ -45,6 +58,8 @@ class Keys:
         self._clock = clock
         # By account; of sealed identities alone, since the others can be read again.
         self._unlocked: dict[str, PrivateKey] = {}
+        # The same of those whose passphrase the keyring keeps, which can be asked again.
+        self._from_keyring: dict[str, PrivateKey] = {}
 
     @property
     def any_unlocked(self) -> bool:
@@ -56,7 +71,7 @@ class Keys:
         return self._store.accounts()
 
     def locked(self) -> list[str]:
-        """Those of ``accounts`` whose keys a passphrase is needed for."""
+        """Those of ``accounts`` whose keys a passphrase is needed for, typed by a person."""
         found = []
         for account in self.accounts():
             if account not in self._unlocked:
@@ -64,7 +79,7 @@ class Keys:
                     stored = self._store.find(account)
                 except (NotAvailable, InvalidArgument):
                     continue  # damaged: no passphrase helps
-                if stored is not None and stored.sealed is not None:
+                if stored is not None and stored.sealed is not None and not stored.in_keyring:
                     found.append(account)
         return found
 
@@ -133,14 +148,15 @@ class Keys:
 
         Raises:
             DoesNotExist: no such identity.
-            PermissionDenied: it has no passphrase, so that nobody can show by it that he agrees.
+            PermissionDenied: it has none that people know, so that nobody can show by it that he
+                agrees.
             WrongPassphrase: it is not the one.
         """
         _check_passphrase(passphrase)
         account = attestation.account
         stored = self._store.get(account)
-        if stored.sealed is None:
-            raise PermissionDenied("This key has no passphrase; typing one says nothing")
+        if stored.sealed is None or stored.in_keyring:
+            raise PermissionDenied("This key has no passphrase to type; typing one says nothing")
         return _signature(self._open(account, stored, passphrase), attestation)
 
     # -- passphrases --------------------------------------------------------------------------
@@ -148,6 +164,7 @@ class Keys:
     def lock(self) -> None:
         """Forget what was unlocked."""
         self._unlocked.clear()
+        self._from_keyring.clear()
 
     def unlock(self, passphrase: bytes) -> None:
         """Unlock all identities that this passphrase opens.
@@ -175,10 +192,11 @@ class Keys:
         """Seal the key of an account; it stays unlocked.
 
         Args:
-            current: what seals it now; empty where nothing does.
+            current: what seals it now; empty where nothing does, or the keyring has it.
             new: empty: not sealed any more.
         Raises:
             DoesNotExist: no such identity.
+            InKeyring: see there.
             WrongPassphrase: ``current`` is not the one.
         """
         stored = self._store.get(account)
@@ -186,10 +204,70 @@ class Keys:
         if not new:
             self._store.replace(account, Stored(stored.certificate, key))
             self._unlocked.pop(account, None)
+            self._from_keyring.pop(account, None)
             return
         _check_passphrase(new)
         self._store.replace(account, Stored(stored.certificate, sealed=seal.seal(key, new)))
         self._unlocked[account] = key
+        self._from_keyring.pop(account, None)
+
+    # -- the desktop's keyring ----------------------------------------------------------------
+
+    def kept(self, account: str) -> bytes | None:
+        """The fingerprint of an identity whose passphrase the keyring has; None: it has not."""
+        try:
+            stored = self._store.find(account)
+            if stored is None or not stored.in_keyring:
+                return None
+            return identity_fingerprint(stored.certificate)
+        except (NotAvailable, SecurityError):
+            return None  # damaged
+
+    def check_current(self, account: str, current: bytes) -> bytes:
+        """The identity's fingerprint, for who knows what seals it now.
+
+        Raises:
+            DoesNotExist, InKeyring, WrongPassphrase: as ``set_passphrase``.
+        """
+        stored = self._store.get(account)
+        self._prove(account, stored, current)
+        return identity_fingerprint(stored.certificate)
+
+    def seal_in_keyring(self, account: str, current: bytes, new: bytes) -> None:
+        """As ``set_passphrase``, with one that the keyring keeps already."""
+        _check_passphrase(new)
+        stored = self._store.get(account)
+        key = self._prove(account, stored, current)
+        sealed = seal.seal(key, new)
+        self._store.replace(account, Stored(stored.certificate, sealed=sealed, in_keyring=True))
+        self._unlocked.pop(account, None)
+        self._from_keyring[account] = key
+
+    def open_with(self, account: str, passphrases: list[bytes]) -> None:
+        """Have a key whose passphrase is one of these, from the keyring, ready for use.
+
+        Raises:
+            DoesNotExist: no such identity.
+            NotAvailable: it is none of them.
+        """
+        stored = self._store.get(account)
+        for each in passphrases:
+            try:
+                self._from_keyring[account] = self._prove_kept(account, stored, each)
+                return
+            except WrongPassphrase:
+                continue
+        raise NotAvailable(
+            f"What the desktop's keyring keeps for {account} does not open the identity key; only a"
+            " backup of the keyring, or of the identity, helps"
+        )
+
+    def _prove_kept(self, account: str, stored: Stored, passphrase: bytes) -> PrivateKey:
+        if stored.key is not None:
+            return stored.key  # not sealed any more, meanwhile
+        if not 0 < len(passphrase) <= MAX_PASSPHRASE:
+            raise WrongPassphrase
+        return self._open(account, stored, passphrase)
 
     # -- moving -------------------------------------------------------------------------------
 
@@ -200,10 +278,17 @@ class Keys:
             passphrase: where the identity is sealed, the one that seals it.
         Raises:
             DoesNotExist: no such identity.
+            NotAvailable: the keyring has the one that seals it.
             WrongPassphrase: not the one that seals it.
         """
         _check_passphrase(passphrase)
         stored = self._store.get(account)
+        if stored.in_keyring:
+            # Whoever asks shows nothing; where people know it, they type what seals the key.
+            raise NotAvailable(
+                "The keyring has the passphrase of this key: give it one of your own, with"
+                f' "tpe2e identity passphrase {account}", then export it'
+            )
         key = self._prove(account, stored, passphrase if stored.sealed is not None else b"")
         return Stored(stored.certificate, sealed=seal.seal(key, passphrase)).dump()
 
@@ -240,12 +325,15 @@ class Keys:
         """
         self._store.forget(account)
         self._unlocked.pop(account, None)
+        self._from_keyring.pop(account, None)
 
     # -- keys ---------------------------------------------------------------------------------
 
     def _usable(self, account: str, stored: Stored) -> PrivateKey:
         if stored.key is not None:
             return stored.key
+        if stored.in_keyring:
+            return self._prove(account, stored, b"")
         key = self._unlocked.get(account)
         if key is None:
             raise NotAvailable(
@@ -258,6 +346,12 @@ class Keys:
         """The key, for who knows the passphrase; unlocked or not makes no difference."""
         if stored.key is not None:
             return stored.key
+        if stored.in_keyring and not passphrase:
+            # Whoever can ask us can ask the keyring: there is nothing more that he could show.
+            key = self._from_keyring.get(account)
+            if key is None or key.public_key() != parse(stored.certificate).spki:
+                raise InKeyring(account, identity_fingerprint(stored.certificate))
+            return key
         return self._open(account, stored, passphrase)
 
     def _open(self, account: str, stored: Stored, passphrase: bytes) -> PrivateKey:

@@ -12,6 +12,7 @@ from typing import Final
 
 from telepathy_e2e.agent.asking import Asking
 from telepathy_e2e.agent.interface import KeyAgent
+from telepathy_e2e.agent.keyring import Keyring
 from telepathy_e2e.agent.keys import Keys
 from telepathy_e2e.agent.store import Store
 from telepathy_e2e.bus.objects import Objects
@@ -59,6 +60,7 @@ class Program:
         self._agent = KeyAgent(
             keys,
             confirm=Asking(bus).confirm,
+            keyring=Keyring(bus),
             changed=lambda names: objects.changed(PATH, INTERFACE, names),
             idle_changed=self._set_timer,
         )

@@ -11,7 +11,7 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Final
@@ -24,6 +24,11 @@ from telepathy_e2e.xtls.certificates import parse, xmpp_addr
 from telepathy_e2e.xtls.identity import PrivateKey
 
 SEALED: Final = "ENCRYPTED PRIVATE KEY"
+
+# Explanatory text before the key (RFC 7468, section 2), which other programs skip: its passphrase
+# is not one that a person knows. Without it a keyring that lost the passphrase would look like a
+# person who forgot it.
+KEYRING: Final = b"Passphrase: Secret Service\n"
 
 # A person has a handful. Any program of the session can ask for the identity of an account that
 # does not exist, and each makes a file.
@@ -46,14 +51,16 @@ class Stored:
     key: PrivateKey | None = None
     sealed: bytes | None = field(default=None, repr=False)
     """EncryptedPrivateKeyInfo, DER."""
+    in_keyring: bool = False
+    """Its passphrase is in the desktop's keyring (``agent.keyring``)."""
 
     def dump(self) -> bytes:
         """The content of its file."""
         if self.key is not None:
             return files.dump(self.key, self.certificate)
-        return files.armour(SEALED, self.sealed or b"") + files.armour(
-            files.CERTIFICATE, self.certificate
-        )
+        sealed = files.armour(SEALED, self.sealed or b"")
+        certificate = files.armour(files.CERTIFICATE, self.certificate)
+        return (KEYRING if self.in_keyring else b"") + sealed + certificate
 
 
 class Store:
@@ -213,11 +220,13 @@ def parse_file(path: Path, data: bytes) -> Stored:
     Raises:
         NotAvailable: no identity.
     """
-    if not data.startswith(b"-----BEGIN " + SEALED.encode()):
+    in_keyring = data.startswith(KEYRING)
+    data = data.removeprefix(KEYRING)
+    if not in_keyring and not data.startswith(b"-----BEGIN " + SEALED.encode()):
         key, certificate = files.parse(path, data)
         return Stored(certificate, key)
     try:
-        return parse_sealed(data)
+        return replace(parse_sealed(data), in_keyring=in_keyring)
     except ValueError as error:
         raise files.damaged(path, str(error)) from None
 

@@ -47,6 +47,7 @@ from telepathy_e2e.errors import E2EError, RemoteError, TelepathyError
 from telepathy_e2e.tasks import TaskOwner
 
 __all__ = [
+    "DBUS",
     "Bus",
     "BusGone",
     "DBusBool",
@@ -127,7 +128,7 @@ class Bus:
         self._bus = bus
         self._answerer: Answerer | None = None
         self._calls: deque[Message] = deque()
-        self._heard: list[Heard] = []
+        self._heard: list[tuple[str | None, Heard]] = []
         self._draining = False
         self._tasks = TaskOwner("bus")
         self._last: asyncio.Future[Any] | None = None
@@ -207,11 +208,16 @@ class Bus:
         member: str,
         signature: str = "",
         body: Sequence[object] = (),
+        *,
+        expected: str | None = None,
     ) -> list[Any]:
         """Call a method of another program, which is started if it can be; the reply's body.
 
+        Args:
+            expected: the reply's signature; None: any.
         Raises:
-            RemoteError: it answered with an error, went away, or did not answer in time.
+            RemoteError: it answered with an error, or what was not expected, went away, or did not
+                answer in time.
         """
         message = Message(
             destination=destination,
@@ -231,6 +237,8 @@ class Bus:
         if reply.message_type is MessageType.ERROR:
             text = reply.body[0] if reply.body and isinstance(reply.body[0], str) else ""
             raise RemoteError(reply.error_name or FAILED, text)
+        if expected is not None and reply.signature != expected:
+            raise RemoteError(f"{DBUS}.Error.InvalidSignature", f"{member}: not what was expected")
         return list(reply.body)
 
     async def owner(self, name: str) -> str:
@@ -243,25 +251,30 @@ class Bus:
         return str((await self.call(DBUS, path, DBUS, "GetNameOwner", "s", [name]))[0])
 
     @asynccontextmanager
-    async def listening(self, rule: str, heard: Heard) -> AsyncIterator[None]:
+    async def listening(
+        self, rule: str, heard: Heard, *, path: str | None = None
+    ) -> AsyncIterator[None]:
         """Be told all signals that come while the block runs, those that match ``rule`` at least.
 
         Anybody can send a signal: ``heard`` has to look at who did.
 
+        Args:
+            path: of this object alone; None: of any.
         Raises:
             RemoteError: the bus does not take the rule, or is gone.
         """
-        path = "/org/freedesktop/DBus"
-        self._heard.append(heard)
+        bus = "/org/freedesktop/DBus"
+        entry = (path, heard)
+        self._heard.append(entry)
         try:
-            await self.call(DBUS, path, DBUS, "AddMatch", "s", [rule])
+            await self.call(DBUS, bus, DBUS, "AddMatch", "s", [rule])
             try:
                 yield
             finally:
                 with suppress(RemoteError):
-                    await self.call(DBUS, path, DBUS, "RemoveMatch", "s", [rule])
+                    await self.call(DBUS, bus, DBUS, "RemoveMatch", "s", [rule])
         finally:
-            self._heard.remove(heard)
+            self._heard.remove(entry)
 
     def release_name(self, name: str) -> None:
         """Give a name back, after everything that was sent before."""
@@ -339,8 +352,9 @@ class Bus:
             _close_descriptors(message)
             if message.message_type is MessageType.SIGNAL and self._heard:
                 body = [plain(value) for value in message.body]
-                for heard in list(self._heard):
-                    heard(message.sender or "", message.member or "", body)
+                for path, heard in list(self._heard):
+                    if path in (None, message.path):
+                        heard(message.sender or "", message.member or "", body)
             return False
         self._calls.append(message)
         if not self._draining:

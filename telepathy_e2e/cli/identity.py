@@ -24,7 +24,7 @@ from telepathy_e2e.cli.words import fingerprint_lines, printable
 # What a pipe takes without a reader, and far more than a passphrase has.
 MAX_PASSPHRASE: Final = 1024
 
-# The key agent gives people two minutes, and has to start.
+# The key agent gives people two minutes, as for the keyring's question, and has to start.
 SIGNING_SECONDS: Final = 150.0
 
 
@@ -167,8 +167,21 @@ async def _seal(agent: _Agent, arguments: argparse.Namespace, output: Output) ->
         current = first_line(arguments.current_file).encode()
     elif arguments.account in (await agent.properties())["Locked"] or arguments.sealed:
         current = (await output.ask_secret("The passphrase until now:")).encode()
+    if arguments.secret_service:
+        # The keyring may ask the user for its own password meanwhile.
+        await agent.call(
+            "UseSecretService", "sh", arguments.account, current, patience=SIGNING_SECONDS
+        )
+        output.say(
+            "sealed",
+            f"The desktop's keyring has the passphrase of {printable(arguments.account)}'s key"
+            " now. Without the keyring that key is lost: keep a backup of it, or of the key.",
+        )
+        return
     new = b"" if arguments.remove else await _new_passphrase(arguments.passphrase_file, output)
-    await agent.call("SetPassphrase", "shh", arguments.account, current, new)
+    await agent.call(
+        "SetPassphrase", "shh", arguments.account, current, new, patience=SIGNING_SECONDS
+    )
     said = "has no passphrase any more" if arguments.remove else "has this passphrase now"
     output.say("sealed", f"The key of {printable(arguments.account)} {said}.")
 

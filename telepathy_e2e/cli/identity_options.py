@@ -39,7 +39,13 @@ def add_parser(parser: argparse.ArgumentParser) -> None:
     passphrase.add_argument(
         "--sealed", action="store_true", help="it has one and is unlocked: ask for that"
     )
-    passphrase.add_argument("--remove", action="store_true", help="no passphrase any more")
+    instead = passphrase.add_mutually_exclusive_group()
+    instead.add_argument("--remove", action="store_true", help="no passphrase any more")
+    instead.add_argument(
+        "--secret-service",
+        action="store_true",
+        help="a random one, which the desktop's keyring keeps and gives to the key agent",
+    )
     forget = action("forget", "delete an identity for good")
     forget.add_argument("--yes", action="store_true", help="do not ask")
     vouch = action("vouch", "say that another device's key is yours too", secret=first)

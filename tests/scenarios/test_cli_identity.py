@@ -13,9 +13,10 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from telepathy_e2e.xtls.identity import identity_fingerprint
+from telepathy_e2e.xtls.identity import identity_fingerprint, new_session_key
 from telepathy_e2e.xtls.offer import shown
 from tests.support.agent import AgentClient, connected
+from tests.support.secret_service import secret_service
 from tests.support.side import Side
 
 ALICE = "alice@example.test"
@@ -119,3 +120,21 @@ async def test_a_program_is_asked_nothing(side: Side, agent: AgentClient) -> Non
     for words in (("unlock",), ("export", ALICE, "/nonexistent/file"), ("passphrase", ALICE)):
         code, said = await tpe2e(side, *words)
         assert (code, "no questions" in said["message"]) == (2, True)
+
+
+async def test_the_desktops_keyring_keeps_a_passphrase(side: Side, agent: AgentClient) -> None:
+    await agent.call("GetIdentity", "s", ALICE)
+    # Nothing falls back to a key without a passphrase, or to one that somebody would have to know.
+    code, said = await tpe2e(side, "passphrase", ALICE, "--secret-service")
+    assert code != 0
+    assert "keyring" in json.dumps(said)
+    async with secret_service(side.address) as service:
+        code, said = await tpe2e(side, "passphrase", ALICE, "--secret-service")
+        assert (code, said["event"]) == (0, "sealed")
+        assert len(service.items) == 1
+        # The agent that runs now has never seen it.
+        await agent.kill()
+        await agent.call("Certify", "say", ALICE, new_session_key().public_key())
+        assert (await tpe2e(side, "show", ALICE))[1]["identities"][0]["locked"] is False
+        assert (await tpe2e(side, "passphrase", ALICE, "--remove"))[0] == 0
+        assert service.items == {}
