@@ -6,6 +6,7 @@ import fcntl
 import multiprocessing
 import os
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -77,6 +78,22 @@ def test_a_sealed_identity_is_stored_without_its_key(kept: Store) -> None:
     again = kept.get(ALICE)
     assert (again.key, again.certificate) == (None, stored.certificate)
     assert b"-----BEGIN PRIVATE KEY" not in kept.path(ALICE).read_bytes()
+
+
+def test_that_the_keyring_has_the_passphrase_is_in_the_file(
+    kept: Store, directory: Path, cheap: None
+) -> None:
+    stored = replace(sealed(identity(ALICE)), in_keyring=True)
+    kept.add(ALICE, stored)
+    assert kept.get(ALICE) == stored
+    kept.replace(ALICE, replace(stored, in_keyring=False))
+    assert not kept.get(ALICE).in_keyring
+    # A key that lies open is not one that the keyring protects, whatever the file says of it.
+    path = kept.path(BOB)
+    path.write_bytes(store.KEYRING + identity(BOB).dump())
+    path.chmod(0o600)
+    with pytest.raises(NotAvailable):
+        kept.get(BOB)
 
 
 def test_accounts_are_listed_by_their_names(kept: Store) -> None:

@@ -15,7 +15,7 @@ import base64
 import pickle
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from functools import partial
+from functools import lru_cache, partial
 from xml.etree.ElementTree import Element, fromstring, tostring
 
 import pytest
@@ -86,6 +86,7 @@ def name_of(element: Element) -> str:
     return element.tag.removeprefix(f"{{{V}}}")
 
 
+@lru_cache(maxsize=4096)  # the same few hundred come up in ten thousand worlds
 def read(raw: bytes) -> messages.Message:
     message = messages.parse(fromstring(raw))  # noqa: S314
     assert isinstance(message, messages.Message)
