@@ -175,6 +175,7 @@ def test_a_key_comes_back_from_its_dump() -> None:
             Encoding.DER, PrivateFormat.PKCS8, BestAvailableEncryption(b"password")
         ),
     ],
+    ids=["nothing", "nonsense", "P-384", "Ed25519", "sealed"],
 )
 def test_other_dumps_are_refused(data: bytes) -> None:
     with pytest.raises(ValueError, match=r".+"):
@@ -192,6 +193,7 @@ def test_other_dumps_are_refused(data: bytes) -> None:
         .public_key()
         .public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo),
     ],
+    ids=["nonsense", "P-384", "Ed25519"],
 )
 def test_only_p_256_keys_get_a_leaf(key: bytes) -> None:
     with pytest.raises(InvalidArgument):
