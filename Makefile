@@ -51,9 +51,10 @@ unit: venv
 
 check: lint unit
 
-# One run over everything, so that the closing line speaks of everything.
+# One run over everything, so that the closing line speaks of everything. Two at once, since scenarios
+# mostly wait; a file's tests stay together, since they share a server.
 test: lint
-	$(PYTEST) tests
+	$(PYTEST) tests -n 2 --dist loadfile
 
 demo: venv
 	$(BIN)/python -m demo $(if $(FILE),--file '$(FILE)')
