@@ -29,6 +29,9 @@ LOW, NORMAL, CRITICAL = 0, 1, 2
 # How long a notice may stand, in milliseconds; what waits for somebody stands until he comes.
 NOTICE_MILLISECONDS: Final = 10_000
 
+# Signals about notifications whose number is not known yet; others' are among them.
+MAX_EARLY: Final = 64
+
 ALARMS: Final[Mapping[Alarm, tuple[str, str]]] = {
     Alarm.CHANGED_KEY: (
         "{contact} presents another key",
@@ -68,6 +71,10 @@ class People:
     def __init__(self, bus: HandlerBus) -> None:
         self._bus = bus
         self._shown: dict[int, _Shown] = {}
+        # How many are being shown, and what came meanwhile: a button can be pressed before we
+        # know the notification's number and whose it is.
+        self._showing = 0
+        self._early: list[tuple[str, Signal]] = []
 
     async def show(
         self,
@@ -91,6 +98,7 @@ class People:
         timeout = NOTICE_MILLISECONDS if urgency == LOW else 0
         # The body may be markup (notification specification, section 4), the title never is.
         body = html.escape(text, quote=False)
+        self._showing += 1
         try:
             (number,) = await self._bus.call(
                 *(NOTIFICATIONS, PATH, NOTIFICATIONS, "Notify", "susssasa{sv}i"),
@@ -100,8 +108,13 @@ class People:
         except Exit as error:
             log.info("nothing shows notifications here: %s", error)
             return False
+        finally:
+            self._showing -= 1
+            early, self._early = self._early, []
         self._shown.pop(old, None)
         self._shown[number] = _Shown(key, owner, {n: does for n, (_, does) in actions.items()})
+        for sender, signal in early:
+            self.signal(sender, signal)
         return True
 
     async def withdraw(self, key: str) -> None:
@@ -126,6 +139,8 @@ class People:
         if signal.interface != NOTIFICATIONS or not signal.args:
             return
         shown = self._shown.get(signal.args[0])
+        if shown is None and self._showing and len(self._early) < MAX_EARLY:
+            self._early.append((sender, signal))
         if shown is None or shown.owner != sender:
             return
         if signal.member == "NotificationClosed":

@@ -18,6 +18,7 @@ class FakeBus:
         self.calls: list[tuple[str, str, list[Any]]] = []
         self.errors: dict[str, str] = {}
         self.chain = [b"leaf", b"identity"]
+        self.on_notify: Callable[[int], None] = lambda number: None
         self._number = 0
 
     @property
@@ -33,7 +34,9 @@ class FakeBus:
         if member == "Notify":
             # A notification that takes the place of another one keeps its number.
             self._number += not body[1]
-            return [body[1] or self._number]
+            number = body[1] or self._number
+            self.on_notify(number)
+            return [number]
         return []
 
     async def get_all(self, destination: str, path: str, interface: str) -> dict[str, Any]:

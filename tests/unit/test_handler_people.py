@@ -68,6 +68,22 @@ async def test_a_button_does_what_stands_on_it(people: People) -> None:
     assert chosen == ["no"]
 
 
+async def test_a_button_may_be_pressed_before_we_know_its_number(
+    fake: FakeBus, people: People
+) -> None:
+    chosen: list[str] = []
+    fake.on_notify = lambda number: people.signal(SHOWS, invoked(number, "yes"))
+    assert await ask(people, chosen)
+    assert chosen == ["yes"]
+
+
+async def test_nobody_else_can_press_it_early(fake: FakeBus, people: People) -> None:
+    chosen: list[str] = []
+    fake.on_notify = lambda number: people.signal(":1.66", invoked(number, "yes"))
+    assert await ask(people, chosen)
+    assert chosen == []
+
+
 async def test_nobody_else_can_press_it(people: People) -> None:
     chosen: list[str] = []
     await ask(people, chosen)
