@@ -24,6 +24,7 @@ from telepathy_e2e.errors import (
 )
 from telepathy_e2e.jingle import events as jingle
 from telepathy_e2e.jingle import rtp_info
+from telepathy_e2e.jingle.call_negotiation import senders_for
 from telepathy_e2e.role import Role
 from telepathy_e2e.service import names
 from telepathy_e2e.service.call_content import ADDED, INITIAL, CallContent
@@ -435,13 +436,7 @@ class Call(ProtectedChannel):
         return Role.INITIATOR if self.requested else Role.RESPONDER
 
     def _senders(self, content: CallContent) -> str:
-        ours, theirs = self._role.value, self._role.other.value
-        return {
-            (True, True): "both",
-            (True, False): ours,
-            (False, True): theirs,
-            (False, False): "none",
-        }[content.wants_sending, content.wants_receiving]
+        return senders_for(self._role, content.wants_sending, content.wants_receiving)
 
     async def set_direction(self, content: CallContent) -> None:
         """See ``call_content.Owner``."""
@@ -466,7 +461,7 @@ class Call(ProtectedChannel):
 
     # -- ``call_dialogue.Listener`` -----------------------------------------------------------
 
-    def sounding(self, seconds: float) -> None:
+    def sounding(self) -> None:
         peer = StateReason(self.target_handle)
         for content in self._contents.values():
             if content.wants_receiving:

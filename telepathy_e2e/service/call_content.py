@@ -71,9 +71,10 @@ class CallStream:
     async def set_sending(self, send: bool) -> None:
         """Stream.SetSending."""
         self._content.wants_sending = send
-        await self._content.owner.set_direction(self._content)
         reason = StateReason(self._content.owner.self_handle, Reason.USER_REQUESTED)
+        # First of all: nothing more is sent, whatever comes of telling the contact.
         self.sending(Sending.SENDING if send else Sending.NONE, reason)
+        await self._content.owner.set_direction(self._content)
 
     async def request_receiving(self, contact: int, receive: bool) -> None:
         """Stream.RequestReceiving.

@@ -67,8 +67,8 @@ class Prepared:
 class Listener(Protocol):
     """Who has the call."""
 
-    def sounding(self, seconds: float) -> None:
-        """Media may flow both ways; so long after the answer."""
+    def sounding(self) -> None:
+        """Media may flow both ways."""
 
     def interrupted(self) -> None:
         """They do not for now; another way is looked for."""
@@ -124,7 +124,6 @@ class Dialogue:
         # Roads whose other way the peer has not answered to yet.
         self._replacing: set[str] = set()
         self._closing = False
-        self._answered_at = 0.0
         self._opening = asyncio.Lock()
 
     @property
@@ -173,7 +172,6 @@ class Dialogue:
             self._take(leg, answer)
             leg.agreed = True
         self._agree(self._offered, contents)
-        self._answered_at = asyncio.get_running_loop().time()
         self._start_roads()
 
     # -- the callee -----------------------------------------------------------------------------
@@ -233,7 +231,6 @@ class Dialogue:
         accept = self._session.accept(contents, payload)
         self._agree(self._offered, contents)
         await self._link.send(accept)
-        self._answered_at = asyncio.get_running_loop().time()
         self._start_roads()
 
     # -- what both do ---------------------------------------------------------------------------
@@ -319,7 +316,7 @@ class Dialogue:
             case media.Restarted():
                 # Not where the user has not been asked yet: nothing flows then.
                 if any(leg.open for leg in self.legs.values()):
-                    self._listener.sounding(0.0)
+                    self._listener.sounding()
             case media.Disconnected(road):
                 self._on_disconnected(road)
             case media.RestartWanted(road):
@@ -373,8 +370,7 @@ class Dialogue:
                 await self._flow.apply(leg)
                 opened = True
             if opened and not self._closing:
-                now = asyncio.get_running_loop().time()
-                self._listener.sounding(now - self._answered_at)
+                self._listener.sounding()
 
     async def _fail_later(self, why: str, text: str) -> None:
         await asyncio.sleep(REASON_GRACE)

@@ -83,10 +83,6 @@ class Roads:
         """Of a content."""
         return self.main if name in self._bundle else name
 
-    @property
-    def is_bundled(self) -> bool:
-        return bool(self._bundle)
-
     def bundle_of(self, names: Iterable[str]) -> list[str]:
         """Those of these that are bundled, if that are several."""
         found = [name for name in names if name in self._bundle]

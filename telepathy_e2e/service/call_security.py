@@ -111,11 +111,6 @@ class CallSecurity(Guard):
         await self._gate
         self._check()
 
-    @property
-    def may_flow(self) -> bool:
-        """Whether ``opened`` would return at once."""
-        return self._handshake.done() and self._gate.done() and self._failure is None
-
     def _question_reason(self, demands: Demands) -> policy.Reason | None:
         # Policy ``off`` asks for no protection; a call has it all the same, and nobody is asked.
         if self._account.policy is Policy.OFF and not demands.verified:

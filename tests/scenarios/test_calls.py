@@ -178,6 +178,26 @@ async def test_pictures_are_added_and_taken_away(pair: Pair) -> None:
         while (await theirs.statistics()).get(path, {}).get("packets-received", 0) < 20:
             await asyncio.sleep(0.1)
     assert (await theirs.statistics())[path]["packets-sent"] == 0
+    # Bob shows himself, and then no more.
+    await theirs.choose("VideoSource", "test-pattern")
+    await pair.bob.cm(stream, STREAM, "SetSending", "b", True)
+    async with asyncio.timeout(PATIENCE):
+        while (await ours.statistics())[content]["packets-received"] < 20:
+            await asyncio.sleep(0.1)
+    await pair.bob.cm(stream, STREAM, "SetSending", "b", False)
+    assert await pair.bob.get(stream, STREAM, "LocalSendingState") == 0
+    await pair.alice.signal(
+        lambda each: (
+            each.member == "RemoteMembersChanged"
+            and each.path.startswith(content)
+            and list(each.body[0].values()) == [0]
+        )
+    )
+    # What the encoder had already taken is on its way.
+    await asyncio.sleep(0.5)
+    sent = (await theirs.statistics())[path]["packets-sent"]
+    await asyncio.sleep(0.5)
+    assert (await theirs.statistics())[path]["packets-sent"] == sent
     await pair.alice.cm(content, CONTENT, "Remove")
     await pair.bob.signal(lambda each: each.member == "ContentRemoved" and each.body[0] == path)
     assert len(await ours.contents()) == len(await theirs.contents()) == 1
