@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Protocol
 
 from telepathy_e2e.net.listener import Listener
@@ -90,8 +90,10 @@ class Account(Owner, Protocol):
     def key_seen(self, bare_jid: str, fingerprint: bytes) -> None:
         """A hello of this contact was right; ``fingerprint`` is that of his identity."""
 
-    async def find_peer(self, bare_jid: str) -> Resource:
-        """The resource that takes files; Offline or NotCapable otherwise."""
+    async def find_peer(
+        self, bare_jid: str, takes: Callable[[Resource], bool], what: str
+    ) -> Resource:
+        """The resource that takes ``what``; Offline or NotCapable otherwise. See ``peers``."""
 
     def announce(self, channel: Channel) -> None:
         """Show a channel that nobody requested."""

@@ -49,10 +49,11 @@ from telepathy_e2e.service.events import (
     SelfContactChanged,
     StatusChanged,
 )
-from telepathy_e2e.service.feature import ChannelManager, Feature
+from telepathy_e2e.service.feature import ApplicationManager, ChannelManager, Feature
 from telepathy_e2e.service.file_transfers import FileTransfers
 from telepathy_e2e.service.handles import Handles
 from telepathy_e2e.service.inband import InBandHub
+from telepathy_e2e.service.peers import find_peer
 from telepathy_e2e.service.pep import Pep
 from telepathy_e2e.service.presence import PresenceFeature
 from telepathy_e2e.service.published_identity import PublishedIdentities
@@ -219,6 +220,8 @@ class Connection:
             self.rooms,
             self.calls,
         )
+        # What peers may offer in sessions of one content; calls are below.
+        self.applications: tuple[ApplicationManager, ...] = (self.files,)
         self.pep.on(nick.NICK, self.aliases.nick_published)
         self.client.set_features(self._disco())
         self.inband = InBandHub(self.client)
@@ -456,10 +459,11 @@ class Connection:
 
     def _offered(self, link: Link, content: Content) -> None:
         """A peer initiated a session."""
-        if content.description is not None and self.files.understands(content.description):
-            self.files.offered(link, content)
-        else:
-            link.terminate("unsupported-applications")
+        for each in self.applications:
+            if content.description is not None and each.understands(content.description):
+                each.offered(link, content)
+                return
+        link.terminate("unsupported-applications")
 
     # -- ``account.Account`` ----------------------------------------------------------------
 
@@ -495,8 +499,10 @@ class Connection:
     def transfer_ended(self, channel: Channel) -> None:
         self.files.transfer_ended(channel)
 
-    async def find_peer(self, bare_jid: str) -> Resource:
-        return await self.files.find_peer(bare_jid)
+    async def find_peer(
+        self, bare_jid: str, takes: Callable[[Resource], bool], what: str
+    ) -> Resource:
+        return await find_peer(self.client, bare_jid, takes, what)
 
 
 def _number(value: object) -> int:

@@ -12,8 +12,10 @@ from typing import Protocol
 from xml.etree.ElementTree import Element
 
 from telepathy_e2e.errors import E2EError, TelepathyError
+from telepathy_e2e.jingle.stanzas import Content
 from telepathy_e2e.service.channel import Channel
 from telepathy_e2e.service.requests import ChannelRequest
+from telepathy_e2e.service.sessions import Link
 from telepathy_e2e.xmpp.roster import RosterChange
 
 
@@ -74,6 +76,20 @@ class ChannelManager(Protocol):
 
         Raises:
             TelepathyError: as the channel's type specifies.
+        """
+
+
+class ApplicationManager(Protocol):
+    """Takes the sessions of one content that peers initiate for some application."""
+
+    def understands(self, description: Element) -> bool:
+        """Whether a content with this description is of this application."""
+
+    def offered(self, link: Link, content: Content) -> None:
+        """A peer initiated such a session: set the link's application, or terminate it.
+
+        Raises:
+            PeerError: the offer makes no sense; it is answered with that.
         """
 
 

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import replace
 from typing import TYPE_CHECKING
 from xml.etree.ElementTree import Element
 
-from telepathy_e2e.errors import InvalidArgument, NotCapable, Offline, TelepathyError
+from telepathy_e2e.errors import InvalidArgument, TelepathyError
 from telepathy_e2e.jingle import files
 from telepathy_e2e.jingle.stanzas import Content
 from telepathy_e2e.service import file_requests, names
-from telepathy_e2e.service.capabilities import XTLS_FEATURE, takes_files
+from telepathy_e2e.service.capabilities import takes_files
 from telepathy_e2e.service.channel import Channel
 from telepathy_e2e.service.failures import NoRoad, SecurityFailed
 from telepathy_e2e.service.feature import Feature
+from telepathy_e2e.service.peers import check_reachable
 from telepathy_e2e.service.requests import ChannelRequest
 from telepathy_e2e.service.sessions import Link
-from telepathy_e2e.xmpp.client import Resource
 from telepathy_e2e.xmpp.jid import bare
 
 if TYPE_CHECKING:
@@ -47,7 +46,7 @@ class FileTransfers(Feature):
         asked = file_requests.parse(request)
         target = self._account.handles.inspect(asked.handle)
         self._check_replaced(asked, target)
-        self._check_reachable(target)
+        check_reachable(self._account.client, target, takes_files, "files")
         return _file_transfer()(
             self._account,
             self._account.next_path("FileTransfer"),
@@ -68,30 +67,6 @@ class FileTransfers(Feature):
         channel = self._account.channels.get(asked.replaces)
         if not isinstance(channel, _file_transfer()) or channel.target_id != target:
             raise InvalidArgument("Replaces names no file transfer with this contact")
-
-    def _check_reachable(self, target: str) -> None:
-        resources = self._account.client.resources(target)
-        if not resources:
-            raise Offline("The contact is not online, or does not show it to you")
-        if not any(takes_files(each) or each.features is None for each in resources):
-            raise NotCapable("No program of the contact takes files")
-
-    async def find_peer(self, bare_jid: str) -> Resource:
-        """See ``account.Account``: the resource that takes files, one that protects them first."""
-        client = self._account.client
-        resources = client.resources(bare_jid)
-        known = []
-        for resource in resources:
-            if resource.features is None:
-                features = await client.features_of(resource.jid)
-                resource = replace(resource, features=features)
-            known.append(resource)
-        able = [resource for resource in known if takes_files(resource)]
-        if not able:
-            if not resources:
-                raise Offline("The contact is not online, or does not show it to you")
-            raise NotCapable("No program of the contact takes files")
-        return max(able, key=lambda each: (XTLS_FEATURE in (each.features or ()), each.priority))
 
     # -- offered ----------------------------------------------------------------------------
 

@@ -38,6 +38,7 @@ from telepathy_e2e.net import local
 from telepathy_e2e.net.streams import Stream, StreamBroken
 from telepathy_e2e.service import names
 from telepathy_e2e.service.account import Account
+from telepathy_e2e.service.capabilities import takes_files
 from telepathy_e2e.service.events import (
     FileTransferStateChanged,
     InitialOffsetDefined,
@@ -292,7 +293,7 @@ class FileTransfer(ProtectedChannel):
     async def _send(self) -> None:
         """The sender's side."""
         account = self._account
-        peer = await account.find_peer(self.target_id)
+        peer = await account.find_peer(self.target_id, takes_files, "files")
         link = self._attach(account.hub.open(peer.jid))
         link.seen_online = True
         road = self._road = Road(account, link)

@@ -24,6 +24,7 @@ from telepathy_e2e.service.file_details import FileDetails
 from telepathy_e2e.service.file_transfers import FileTransfers
 from telepathy_e2e.service.handles import Handles
 from telepathy_e2e.service.inband import InBandHub
+from telepathy_e2e.service.peers import find_peer
 from telepathy_e2e.service.security import Security
 from telepathy_e2e.service.sessions import Link, SessionHub
 from telepathy_e2e.service.transfers import FileTransfer
@@ -301,8 +302,10 @@ class Side:
     def key_seen(self, bare_jid: str, fingerprint: bytes = b"") -> None:
         self.keys.add(bare_jid)
 
-    async def find_peer(self, bare_jid: str) -> Resource:
-        return await self.files.find_peer(bare_jid)
+    async def find_peer(
+        self, bare_jid: str, takes: Callable[[Resource], bool], what: str
+    ) -> Resource:
+        return await find_peer(cast(Any, self.client), bare_jid, takes, what)
 
     def announce(self, channel: Channel) -> None:
         self.channels[channel.object_path] = channel
