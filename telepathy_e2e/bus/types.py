@@ -46,6 +46,8 @@ ClientTypesMap = Annotated[dict[int, list[str]], DBusSignature("a{uas}")]
 
 Byte = Annotated[int, DBusSignature("y")]
 Paths = Annotated[list[str], DBusSignature("ao")]
+# Audio_Control_Volume.
+AudioVolume = Annotated[int, DBusSignature("i")]
 # Call_State_Reason, and figures by content and name.
 CallReason = Annotated[tuple[int, int, str, str], DBusSignature("(uuss)")]
 CallStatistics = Annotated[dict[str, dict[str, Variant]], DBusSignature("a{oa{sv}}")]

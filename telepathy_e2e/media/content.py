@@ -20,7 +20,7 @@ from av import AudioFrame, VideoFrame
 
 from telepathy_e2e.errors import InvalidArgument, NotAvailable
 from telepathy_e2e.jingle.rtp import Description
-from telepathy_e2e.media import dtmf, frames, inside_aiortc, mapping
+from telepathy_e2e.media import dtmf, frames, inside_aiortc, mapping, volume
 from telepathy_e2e.media.events import DtmfReceived, MediaEvent, MediaLost
 from telepathy_e2e.media.frames import Kind
 from telepathy_e2e.media.inside_aiortc import SecureTransport
@@ -61,8 +61,9 @@ class Stats:
     codec_sent: str = ""
     codec_received: str = ""
     level_sent: float = FLOOR
-    """dBFS."""
+    """dBFS, at the volume at which it is sent."""
     level_received: float = FLOOR
+    """dBFS, as it came."""
     waiting: float = 0.0
     """Seconds of sound that are kept against jitter."""
 
@@ -86,6 +87,7 @@ class Content:
         self._sending = self._receiving = False
         self._held = False
         self._muted = False
+        self._volumes = volume.FULL, volume.FULL
         self._numbering: dtmf.Numbering | None = None
         self._event_types: frozenset[int] = frozenset()
         self._received_events = dtmf.Received()
@@ -118,6 +120,7 @@ class Content:
                 raise NotAvailable("There is no source")
             self._track = OutgoingTrack(self.kind, source, lambda text: self._lost("source", text))
             self._track.mute(self._muted)
+            self._track.volume = self._volumes[0]
         elif source is not None:
             await self._track.replace(source)
         self._sending = True
@@ -183,6 +186,11 @@ class Content:
         self._muted = on
         if self._track is not None:
             self._track.mute(on)
+
+    def set_volumes(self, sent: int, played: int) -> None:
+        self._volumes = sent, played
+        if self._track is not None:
+            self._track.volume = sent
 
     def hold(self, on: bool) -> None:
         self._held = on
@@ -305,7 +313,8 @@ class Content:
             pcm = self._playout.get() or frames.SILENCE
             self.meter.add(pcm)
             if not self._sink.drops:
-                await self._write(frames.audio_frame(pcm, position))
+                heard = volume.scaled(pcm, self._volumes[1])
+                await self._write(frames.audio_frame(heard, position))
             position += frames.SAMPLES
 
     async def _show(self, receiver: RTCRtpReceiver) -> None:

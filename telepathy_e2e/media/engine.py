@@ -19,6 +19,7 @@
     await engine.replace_source(name, spec); await engine.replace_sink(name, spec)
     await engine.close_content(name)
     engine.mute(name, True); engine.hold(True)             # of all contents
+    engine.set_volumes(name, sent=128, played=255)         # of 255, a share of the amplitude
     engine.dtmf(name, event, duration_ms)                  # 0-9, 10 *, 11 #, 12-15 A-D
     await engine.stats() -> {name: Stats}
     await engine.close()                                   # everything; may be called twice
@@ -256,6 +257,10 @@ class MediaEngine:
     def mute(self, name: str, on: bool) -> None:
         """Silence or black is sent instead of what the source gives."""
         self._content(name).mute(on)
+
+    def set_volumes(self, name: str, *, sent: int, played: int) -> None:
+        """How loud it is for the peer, and here: see ``volume``. Pictures have none."""
+        self._content(name).set_volumes(sent, played)
 
     def hold(self, on: bool) -> None:
         """Nothing is sent or taken, of any content, until told otherwise."""

@@ -11,7 +11,7 @@ from aiortc import MediaStreamTrack
 from aiortc.mediastreams import MediaStreamError
 from av import AudioFrame, VideoFrame
 
-from telepathy_e2e.media import frames
+from telepathy_e2e.media import frames, volume
 from telepathy_e2e.media.frames import Kind
 from telepathy_e2e.media.levels import Meter
 from telepathy_e2e.media.sources import MediaUnavailable, Picture, Silence, Source
@@ -36,6 +36,7 @@ class OutgoingTrack(MediaStreamTrack):
         self._lost = lost
         self._samples = 0
         self._muted = False
+        self.volume = volume.FULL
         self._black: VideoFrame | None = None
         self._origin: float | None = None
         self._last_pts = -1
@@ -84,7 +85,11 @@ class OutgoingTrack(MediaStreamTrack):
     def _sound(self, frame: AudioFrame) -> AudioFrame:
         if self._muted:
             frame.planes[0].update(bytes(frame.planes[0].buffer_size))
-        self.meter.add(frames.pcm_of(frame))
+        pcm = frames.pcm_of(frame)
+        if self.volume < volume.FULL:
+            pcm = volume.scaled(pcm, self.volume)
+            frame.planes[0].update(pcm.ljust(frame.planes[0].buffer_size, b"\0"))
+        self.meter.add(pcm)
         frame.pts, frame.time_base = self._samples, frames.TIME_BASE
         self._samples += frame.samples
         return frame

@@ -27,7 +27,7 @@ from telepathy_e2e.jingle import rtp_info
 from telepathy_e2e.jingle.call_negotiation import senders_for
 from telepathy_e2e.role import Role
 from telepathy_e2e.service import names
-from telepathy_e2e.service.call_content import ADDED, INITIAL, CallContent
+from telepathy_e2e.service.call_content import ADDED, INITIAL, CallContent, mute_state
 from telepathy_e2e.service.call_ends import End, end_of
 from telepathy_e2e.service.call_events import (
     CallMembersChanged,
@@ -45,6 +45,7 @@ from telepathy_e2e.service.call_words import (
     Flags,
     MediaType,
     MemberFlags,
+    Mute,
     Reason,
     Sending,
     State,
@@ -71,7 +72,6 @@ log = logging.getLogger(__name__)
 
 Key = tuple[str, str]
 
-UNMUTED, MUTED = 0, 1  # Local_Mute_State
 UNHELD, HELD = 0, 1  # Local_Hold_State
 HOLD_REQUESTED = 1  # Local_Hold_State_Reason
 
@@ -134,8 +134,8 @@ class Call(ProtectedChannel):
         self._member_flags = MemberFlags(0)
         self._contents: dict[Key, CallContent] = {}
         self._paths = 0
-        self.local_mute_state = UNMUTED
-        self.choice = MediaChoice(account.parameters, self._sends)
+        self.local_mute_state = Mute.UNMUTED
+        self.choice = MediaChoice(account.parameters, self._contents.get)
         self._way: Way | None = None
         self._dialogue: Dialogue | None = None
         self._link: Link | None = None
@@ -331,18 +331,28 @@ class Call(ProtectedChannel):
         return (HELD if self.flags & Flags.LOCALLY_HELD else UNHELD), HOLD_REQUESTED
 
     def request_muted(self, muted: bool) -> None:
-        """Mute.RequestMuted."""
-        state = MUTED if muted else UNMUTED
-        if state == self.local_mute_state:
-            return
-        self.local_mute_state = state
-        self.choice.muted = muted
+        """Mute.RequestMuted, of all contents."""
+        for content in list(self._contents.values()):
+            content.request_muted(muted)
+
+    def mute_changed(self, content: CallContent) -> None:
+        """See ``call_content.Owner``."""
         if self._dialogue is not None:
-            self._dialogue.mute(muted)
-            for creator, name in self._contents:
-                info = (rtp_info.Mute if muted else rtp_info.Unmute)(creator, name)
-                self._dialogue.info(rtp_info.build(info))
-        self.events.emit(MuteStateChanged(state))
+            self._dialogue.adjust(content.key)
+            info = (rtp_info.Mute if content.muted else rtp_info.Unmute)(*content.key)
+            self._dialogue.info(rtp_info.build(info))
+        self._show_mute()
+
+    def _show_mute(self) -> None:
+        state = mute_state(self._contents.values())
+        if self._contents and state != self.local_mute_state:
+            self.local_mute_state = state
+            self.events.emit(MuteStateChanged(int(state)))
+
+    def volume_changed(self, content: CallContent) -> None:
+        """See ``call_content.Owner``."""
+        if self._dialogue is not None:
+            self._dialogue.adjust(content.key)
 
     # -- CallMedia1 -------------------------------------------------------------------------
 
@@ -410,7 +420,9 @@ class Call(ProtectedChannel):
             wants_sending=wants_sending,
             wants_receiving=wants_receiving,
             pending=pending,
+            muted=self.local_mute_state is Mute.MUTED,
         )
+        self._show_mute()
         return content
 
     def _show_content(self, content: CallContent) -> None:
@@ -423,10 +435,7 @@ class Call(ProtectedChannel):
             content.stop_tone()
             self.events.emit(ContentRemoved(content.object_path, reason.struct()))
             self.events.emit(ObjectRemoved(content.object_path))
-
-    def _sends(self, key: Key) -> bool:
-        content = self._contents.get(key)
-        return content is not None and content.stream.local_sending_state == Sending.SENDING
+            self._show_mute()
 
     @property
     def _role(self) -> Role:

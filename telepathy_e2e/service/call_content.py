@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 from typing import Final, Protocol
 
 from telepathy_e2e.errors import InvalidArgument, InvalidHandle, NotAvailable
 from telepathy_e2e.service import names
 from telepathy_e2e.service.call_events import (
     LocalSendingStateChanged,
+    MuteStateChanged,
     RemoteMembersChanged,
     SendingTones,
     StoppedTones,
     TonesDeferred,
 )
-from telepathy_e2e.service.call_words import MediaType, Reason, Sending, StateReason
+from telepathy_e2e.service.call_words import MediaType, Mute, Reason, Sending, StateReason
 from telepathy_e2e.service.events import Changed, ChannelEvent, Emitter
 from telepathy_e2e.tasks import TaskOwner
 
 INITIAL, ADDED = 1, 0  # Call_Content_Disposition
+
+# Audio_Control_Volume: as loud as it is, and "unknown".
+FULL_VOLUME, UNKNOWN_VOLUME = 255, -1
 
 # Keys of MultipleTones in the order of DTMF_Event; p waits, w waits for the user.
 KEYS: Final = "0123456789*#ABCD"
@@ -43,6 +48,10 @@ class Owner(Protocol):
     async def remove_content(self, content: CallContent) -> None: ...
 
     def send_tone(self, content: CallContent, event: int, milliseconds: int) -> None: ...
+
+    def mute_changed(self, content: CallContent) -> None: ...
+
+    def volume_changed(self, content: CallContent) -> None: ...
 
 
 class CallStream:
@@ -114,6 +123,7 @@ class CallContent:
         key: (creator, name) of the Jingle content.
         disposition: ``INITIAL`` or ``ADDED``.
         wants_sending, wants_receiving: what this side wants.
+        muted: as the call is.
     """
 
     object_interface = names.CALL_CONTENT
@@ -130,6 +140,7 @@ class CallContent:
         wants_sending: bool = True,
         wants_receiving: bool = True,
         pending: bool = False,
+        muted: bool = False,
     ) -> None:
         self.owner = owner
         self.object_path = object_path
@@ -140,7 +151,11 @@ class CallContent:
         self.disposition = disposition
         self.wants_sending = wants_sending
         self.wants_receiving = wants_receiving
-        self.interfaces: tuple[str, ...] = (names.CALL_DTMF,) if media is MediaType.AUDIO else ()
+        self.interfaces: tuple[str, ...] = (names.CALL_MUTE,)
+        if media is MediaType.AUDIO:
+            self.interfaces += (names.CALL_DTMF, names.CALL_AUDIO_CONTROL)
+        self.local_mute_state = Mute.MUTED if muted else Mute.UNMUTED
+        self.requested_input_volume = self.requested_output_volume = FULL_VOLUME
         self.events: Emitter[ChannelEvent] = Emitter()
         own = Sending.PENDING_SEND if pending or wants_sending else Sending.NONE
         self.stream = CallStream(
@@ -155,6 +170,55 @@ class CallContent:
     async def remove(self) -> None:
         """Content.Remove."""
         await self.owner.remove_content(self)
+
+    # -- ``call_media.Wishes`` -------------------------------------------------------------------
+
+    @property
+    def sends(self) -> bool:
+        return self.stream.local_sending_state == Sending.SENDING
+
+    @property
+    def muted(self) -> bool:
+        return self.local_mute_state is Mute.MUTED
+
+    @property
+    def volumes(self) -> tuple[int, int]:
+        return self.requested_input_volume, self.requested_output_volume
+
+    # -- mute and volume -------------------------------------------------------------------------
+
+    def request_muted(self, muted: bool) -> None:
+        """Mute.RequestMuted, of this content alone."""
+        state = Mute.MUTED if muted else Mute.UNMUTED
+        if state != self.local_mute_state:
+            self.local_mute_state = state
+            self.events.emit(MuteStateChanged(int(state)))
+            self.owner.mute_changed(self)
+
+    def report_input_volume(self, volume: int) -> None:
+        """AudioControl.ReportInputVolume: what is captured goes out so loud from now on.
+
+        Args:
+            volume: 0 to 255, or -1 for one that the client does not know: it stays then.
+        Raises:
+            InvalidArgument: no volume.
+        """
+        if _is_news(volume, self.requested_input_volume):
+            self.requested_input_volume = volume
+            self._volume_changed("RequestedInputVolume")
+
+    def report_output_volume(self, volume: int) -> None:
+        """AudioControl.ReportOutputVolume: what the contact says is played so loud.
+
+        Args, Raises: as ``report_input_volume``.
+        """
+        if _is_news(volume, self.requested_output_volume):
+            self.requested_output_volume = volume
+            self._volume_changed("RequestedOutputVolume")
+
+    def _volume_changed(self, name: str) -> None:
+        self.owner.volume_changed(self)
+        self.events.emit(Changed(names.CALL_AUDIO_CONTROL, (name,)))
 
     # -- DTMF ------------------------------------------------------------------------------------
 
@@ -233,6 +297,21 @@ class CallContent:
 
     def _changed(self, name: str) -> None:
         self.events.emit(Changed(names.CALL_DTMF, (name,)))
+
+
+def mute_state(contents: Iterable[CallContent]) -> Mute:
+    """Of a call with these."""
+    muted = {each.muted for each in contents}
+    if muted == {True, False}:
+        return Mute.PARTIALLY_MUTED
+    return Mute.MUTED if muted == {True} else Mute.UNMUTED
+
+
+def _is_news(volume: int, before: int) -> bool:
+    """Raises: InvalidArgument: no volume."""
+    if not UNKNOWN_VOLUME <= volume <= FULL_VOLUME:
+        raise InvalidArgument("A volume is 0 to 255, or -1 for one that is not known")
+    return volume not in (UNKNOWN_VOLUME, before)
 
 
 def _split(tones: str) -> tuple[str, str, str]:

@@ -555,9 +555,10 @@ class Dialogue:
         """session-info (XEP-0167 section 8); nobody minds if the peer does not know it."""
         self._post(lambda: self._session.session_info(element))
 
-    def mute(self, on: bool) -> None:
-        """What the microphone hears is not sent."""
-        self._flow.mute(self.legs.values(), on)
+    def adjust(self, key: Key) -> None:
+        """The user wants another volume, or a content muted."""
+        if (leg := self.legs.get(key)) is not None:
+            self._flow.adjust(leg)
 
     def hold(self, on: bool) -> None:
         """Nothing flows either way. Raises: NotAvailable."""

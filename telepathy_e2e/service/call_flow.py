@@ -76,7 +76,8 @@ class Flow:
         if leg.own is None or leg.peer is None:
             return
         send = receive = None
-        if negotiation.may_send(self._role, leg.senders) and self._choice.sends(leg.key):
+        wishes = self._choice.wishes(leg.key)
+        if negotiation.may_send(self._role, leg.senders) and wishes is not None and wishes.sends:
             send = negotiation.agreed(leg.own, leg.peer)
         if negotiation.may_receive(self._role, leg.senders):
             receive = negotiation.received(leg.own, leg.peer)
@@ -115,7 +116,7 @@ class Flow:
             mid=leg.key[1],
         )
         leg.open = True
-        engine.mute(name, self._choice.muted)
+        self.adjust(leg)
 
     async def close(self, leg: Leg) -> None:
         """A content is no more."""
@@ -123,11 +124,14 @@ class Flow:
             leg.open = False
             await self._engine.close_content(name_of(leg.key))
 
-    def mute(self, legs: Iterable[Leg], on: bool) -> None:
-        """What the microphone hears is not sent."""
-        for leg in legs:
-            if leg.open and leg.media is MediaType.AUDIO:
-                self._live().mute(name_of(leg.key), on)
+    def adjust(self, leg: Leg) -> None:
+        """Mute and volume are what the user wants now."""
+        wishes = self._choice.wishes(leg.key)
+        if not leg.open or self._engine is None or wishes is None:
+            return
+        name, (sent, played) = name_of(leg.key), wishes.volumes
+        self._engine.mute(name, wishes.muted)
+        self._engine.set_volumes(name, sent=sent, played=played)
 
     def hold(self, on: bool) -> None:
         """Nothing flows either way. Raises: NotAvailable: the call has not begun."""

@@ -30,17 +30,31 @@ SINKS: Final = {
 MAX_CHOICE: Final = 4352
 
 
+class Wishes(Protocol):
+    """What the user wants of one content."""
+
+    @property
+    def sends(self) -> bool:
+        """It may be sent."""
+
+    @property
+    def muted(self) -> bool:
+        """Silence or black is sent in its place."""
+
+    @property
+    def volumes(self) -> tuple[int, int]:
+        """Of what is sent and of what is played: see ``media.volume``."""
+
+
 class Choice(Protocol):
     """What a call asks about its media."""
-
-    muted: bool
 
     def source(self, kind: MediaType) -> str: ...
 
     def sink(self, kind: MediaType) -> str: ...
 
-    def sends(self, key: tuple[str, str]) -> bool:
-        """Whether the user lets this content be sent."""
+    def wishes(self, key: tuple[str, str]) -> Wishes | None:
+        """Of a Jingle content; None: it is gone, and nothing is sent."""
 
 
 class MediaChoice:
@@ -48,17 +62,18 @@ class MediaChoice:
 
     Args:
         parameters: of the account.
-        sends: by Jingle content; see ``Choice``.
+        wishes: see ``Choice``.
     """
 
     def __init__(
-        self, parameters: Mapping[str, object], sends: Callable[[tuple[str, str]], bool]
+        self,
+        parameters: Mapping[str, object],
+        wishes: Callable[[tuple[str, str]], Wishes | None],
     ) -> None:
         self._chosen = {
             name: str(parameters.get(name) or default) for name, default in PARAMETERS.items()
         }
-        self._sends = sends
-        self.muted = False
+        self._wishes = wishes
 
     def source(self, kind: MediaType) -> str:
         return self._chosen[f"call-{kind.word}-source"]
@@ -66,8 +81,8 @@ class MediaChoice:
     def sink(self, kind: MediaType) -> str:
         return self._chosen[f"call-{kind.word}-sink"]
 
-    def sends(self, key: tuple[str, str]) -> bool:
-        return self._sends(key)
+    def wishes(self, key: tuple[str, str]) -> Wishes | None:
+        return self._wishes(key)
 
     def choose(self, name: str, value: str) -> MediaType:
         """Another source or sink.

@@ -78,6 +78,14 @@ class Direction(IntFlag):
     BOTH = 3
 
 
+class Mute(IntEnum):
+    """Local_Mute_State."""
+
+    UNMUTED = 0
+    MUTED = 1
+    PARTIALLY_MUTED = 4
+
+
 class Sending(IntEnum):
     """Sending_State of a stream's member."""
 

@@ -13,6 +13,7 @@ from dbus_fast import Variant
 from tests.support.calls import (
     ACCEPTED,
     ACTIVE,
+    AUDIO_CONTROL,
     CALL,
     CONTENT,
     DTMF,
@@ -26,6 +27,7 @@ from tests.support.calls import (
     OneCall,
     call,
     incoming,
+    loudness,
     tone_share,
 )
 from tests.support.pair import Pair
@@ -222,6 +224,66 @@ async def test_hold_mute_and_keys(pair: Pair) -> None:
     with pytest.raises(DBusFailure) as failure:
         await pair.alice.cm(content, DTMF, "StartTone", "y", 16)
     assert failure.value.name.endswith(".InvalidArgument")
+
+
+async def received(one: OneCall, lowest: float, highest: float) -> None:
+    """Wait until what the contact sends is this loud, dBFS."""
+    async with asyncio.timeout(PATIENCE):
+        while True:
+            levels = [each["level-received"] for each in (await one.statistics()).values()]
+            if levels and lowest <= max(levels) <= highest:
+                return
+            await asyncio.sleep(0.1)
+
+
+async def test_how_loud_people_are_is_theirs_to_say(pair: Pair, tmp_path: Path) -> None:
+    ours, theirs = await talking(pair)
+    (content,), (other,) = await ours.contents(), await theirs.contents()
+    assert await pair.alice.get(content, AUDIO_CONTROL, "RequestedInputVolume") == 255
+    await received(theirs, -17, -13)
+    # A tenth of the amplitude are 20 dB.
+    await pair.alice.cm(content, AUDIO_CONTROL, "ReportInputVolume", "i", 26)
+    await pair.alice.changed(content, AUDIO_CONTROL, "RequestedInputVolume", 26)
+    await received(theirs, -37, -33)
+    assert await pair.alice.get(content, AUDIO_CONTROL, "RequestedOutputVolume") == 255
+    # One that is not known changes nothing, and one that there is not neither.
+    await pair.alice.cm(content, AUDIO_CONTROL, "ReportInputVolume", "i", -1)
+    for wrong in (-2, 256):
+        with pytest.raises(DBusFailure) as failure:
+            await pair.alice.cm(content, AUDIO_CONTROL, "ReportInputVolume", "i", wrong)
+        assert failure.value.name.endswith(".InvalidArgument")
+    assert await pair.alice.get(content, AUDIO_CONTROL, "RequestedInputVolume") == 26
+    await pair.alice.cm(content, AUDIO_CONTROL, "ReportInputVolume", "i", 255)
+    await received(theirs, -17, -13)
+    # What Bob plays is Bob's business, and what arrives is as loud as it was.
+    await pair.bob.cm(other, AUDIO_CONTROL, "ReportOutputVolume", "i", 26)
+    await theirs.choose("AudioSink", f"file:{tmp_path / 'heard.wav'}")
+    arrived = (await theirs.figures(packets_received=1))["packets-received"]
+    await theirs.figures(packets_received=arrived + 100)
+    await received(theirs, -17, -13)
+    await ours.hangup()
+    await theirs.until(ENDED)
+    assert 0.005 < loudness(tmp_path / "heard.wav") < 0.03
+
+
+async def test_one_content_can_be_muted_alone(pair: Pair) -> None:
+    ours, theirs = await talking(pair)
+    await ours.choose("VideoSource", "test-pattern")
+    face = await pair.alice.cm(ours.path, CALL, "AddContent", "suu", "face", 1, 3)
+    voice = next(each for each in await ours.contents() if each != face)
+    await pair.alice.cm(voice, MUTE, "RequestMuted", "b", True)
+    await received(theirs, -127, -60)
+    assert await pair.alice.get(face, MUTE, "LocalMuteState") == 0
+    assert await ours.property(MUTE, "LocalMuteState") == 4
+    await pair.alice.cm(face, CONTENT, "Remove")
+    # Of what is left everything is muted, and unmuted by the call as a whole.
+    assert await ours.property(MUTE, "LocalMuteState") == 1
+    await pair.alice.cm(ours.path, MUTE, "RequestMuted", "b", False)
+    assert await pair.alice.get(voice, MUTE, "LocalMuteState") == 0
+    told = [each for each in pair.alice.signals if each.member == "MuteStateChanged"]
+    assert [each.body for each in told if each.path == ours.path] == [(4,), (1,), (0,)]
+    assert [each.body for each in told if each.path == voice] == [(1,), (0,)]
+    await received(theirs, -17, -13)
 
 
 async def test_a_call_that_is_not_taken(pair: Pair) -> None:

@@ -23,6 +23,7 @@ MUTE = "org.freedesktop.Telepathy.Call1.Interface.Mute"
 CONTENT = "org.freedesktop.Telepathy.Call1.Content"
 STREAM = "org.freedesktop.Telepathy.Call1.Stream"
 DTMF = CONTENT + ".Interface.DTMF"
+AUDIO_CONTROL = CONTENT + ".Interface.AudioControl"
 REQUESTS = CONNECTION + ".Interface.Requests"
 
 PENDING_INITIATOR, INITIALISING, INITIALISED, ACCEPTED, ACTIVE, ENDED = range(1, 7)

@@ -45,8 +45,6 @@ class CallChannel(Protocol):
 
     def request_hold(self, hold: bool) -> None: ...
 
-    def request_muted(self, muted: bool) -> None: ...
-
     def choose(self, which: str, value: str) -> None: ...
 
     async def get_statistics(self) -> dict[str, dict[str, object]]: ...
@@ -146,6 +144,12 @@ class HoldInterface(Interface):
         self._call.request_hold(Hold)
 
 
+class Mutable(Protocol):
+    """A call, or a content of one."""
+
+    def request_muted(self, muted: bool) -> None: ...
+
+
 class CallMuteInterface(Interface):
     """``Call1.Interface.Mute``."""
 
@@ -154,13 +158,13 @@ class CallMuteInterface(Interface):
     LocalMuteState = Property(DBusUInt32)
     MuteStateChanged = Signal(MuteState=DBusUInt32)
 
-    def __init__(self, call: CallChannel) -> None:
-        super().__init__(call)
-        self._call = call
+    def __init__(self, muted: Mutable) -> None:
+        super().__init__(muted)
+        self._muted = muted
 
     @method("RequestMuted")
     def request_muted(self, Muted: DBusBool) -> None:
-        self._call.request_muted(Muted)
+        self._muted.request_muted(Muted)
 
 
 class CallMediaInterface(Interface):

@@ -6,6 +6,7 @@ from typing import Protocol
 
 from telepathy_e2e.bus.members import Interface, Property, Signal, method
 from telepathy_e2e.bus.types import (
+    AudioVolume,
     Byte,
     CallReason,
     HandleIdentifiers,
@@ -30,6 +31,10 @@ class Content(Protocol):
     def stop_tone(self) -> None: ...
 
     def multiple_tones(self, tones: str) -> None: ...
+
+    def report_input_volume(self, volume: int) -> None: ...
+
+    def report_output_volume(self, volume: int) -> None: ...
 
 
 class Stream(Protocol):
@@ -100,6 +105,31 @@ class CallDTMFInterface(Interface):
     @method("MultipleTones")
     def multiple_tones(self, Tones: DBusStr) -> None:
         self._content.multiple_tones(Tones)
+
+
+class CallAudioControlInterface(Interface):
+    """``Call1.Content.Interface.AudioControl``.
+
+    In the specification a client that carries the media tells the connection manager of its
+    volume. Here the connection manager carries them, and what a client reports is what it gets.
+    """
+
+    name = names.CALL_AUDIO_CONTROL
+
+    RequestedInputVolume = Property(AudioVolume, signals_changes=True)
+    RequestedOutputVolume = Property(AudioVolume, signals_changes=True)
+
+    def __init__(self, content: Content) -> None:
+        super().__init__(content)
+        self._content = content
+
+    @method("ReportInputVolume")
+    def report_input_volume(self, Volume: AudioVolume) -> None:
+        self._content.report_input_volume(Volume)
+
+    @method("ReportOutputVolume")
+    def report_output_volume(self, Volume: AudioVolume) -> None:
+        self._content.report_output_volume(Volume)
 
 
 class CallStreamInterface(Interface):

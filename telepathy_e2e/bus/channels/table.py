@@ -14,6 +14,7 @@ from telepathy_e2e.bus.channels.call import (
     HoldInterface,
 )
 from telepathy_e2e.bus.channels.call_content import (
+    CallAudioControlInterface,
     CallContentInterface,
     CallDTMFInterface,
     CallStreamInterface,
@@ -76,7 +77,14 @@ INTERFACES: Final[Mapping[str, type[Interface]]] = {
 
 # Of objects below a channel.
 BELOW: Final[Mapping[str, type[Interface]]] = {
-    each.name: each for each in (CallContentInterface, CallDTMFInterface, CallStreamInterface)
+    each.name: each
+    for each in (
+        CallContentInterface,
+        CallDTMFInterface,
+        CallAudioControlInterface,
+        CallMuteInterface,
+        CallStreamInterface,
+    )
 }
 
 
