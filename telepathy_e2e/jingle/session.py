@@ -69,6 +69,11 @@ class Session(BaseSession):
         return self._transport.state
 
     @property
+    def transport_generation(self) -> int:
+        """How often another transport was agreed on."""
+        return self._transport.generation
+
+    @property
     def _transport_tag(self) -> str:
         return self._transport.tag
 

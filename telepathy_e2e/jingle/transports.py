@@ -25,6 +25,8 @@ class TransportAgreement:
         self.tag = tag
         self.state = TransportState.AGREED
         self.replacement: Element | None = None
+        # How often another transport was agreed on, as both sides count it.
+        self.generation = 0
         # Own offers of a transport that the peer's has overruled, and whose refusal is to come.
         self._overruled = 0
 
@@ -46,6 +48,7 @@ class TransportAgreement:
         if transport.tag != self._replacement_tag():
             raise ValueError("the answer is not to the transport that was offered")
         self.state, self.replacement, self.tag = after, None, transport.tag
+        self.generation += 1
 
     def reject(self) -> Element:
         """What stands in the transport-reject."""
@@ -89,6 +92,7 @@ class TransportAgreement:
             return
         if action is Action.TRANSPORT_ACCEPT:
             self.tag = self._replacement_tag()
+            self.generation += 1
         self.state, self.replacement = after, None
 
     def offer_declined(self) -> None:

@@ -22,21 +22,20 @@ from telepathy_e2e.trust import policy
 from telepathy_e2e.trust.policy import Demands, Policy
 from telepathy_e2e.xmpp.jid import bare
 from telepathy_e2e.xtls.association import Export, Handshake
-from telepathy_e2e.xtls.call_protection import CallProtection
 from telepathy_e2e.xtls.canonical import offer_digest
 from telepathy_e2e.xtls.conversation import Session
+from telepathy_e2e.xtls.dtls_protection import DtlsProtection
 from telepathy_e2e.xtls.offer import Fingerprint
 
 
 class CallSecurity(Guard):
     """See the module."""
 
-    PROTOCOL = "dtls-srtp"
     CALL = True
 
     def __init__(self, account: Account, payload: Payload, demands: Demands) -> None:
         super().__init__(account, payload, demands)
-        self._media: CallProtection | None = None
+        self._media: DtlsProtection | None = None
 
     def check_announced(self, fingerprints: Sequence[DtlsFingerprint]) -> None:
         """That the peer announced a certificate that can be checked.
@@ -75,7 +74,7 @@ class CallSecurity(Guard):
         own, peer = bare(link.own), bare(link.peer)
         initiator, responder = (own, peer) if link.role is Role.INITIATOR else (peer, own)
         self.agreed = True
-        self._protection = self._media = CallProtection(
+        self._protection = self._media = DtlsProtection(
             Session(
                 role=link.role,
                 sid=link.sid,
@@ -110,6 +109,9 @@ class CallSecurity(Guard):
         self._check()
         await self._gate
         self._check()
+
+    def _protocol(self) -> str:
+        return "dtls-srtp"
 
     def _question_reason(self, demands: Demands) -> policy.Reason | None:
         # Policy ``off`` asks for no protection; a call has it all the same, and nobody is asked.

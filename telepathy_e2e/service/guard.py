@@ -12,6 +12,7 @@ import logging
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from functools import partial
 from typing import ClassVar, Protocol
 from xml.etree.ElementTree import Element
 
@@ -67,8 +68,6 @@ class Guard:
     The attributes named like the properties of Securable and EndToEndSecurity1 hold their values.
     """
 
-    # EndToEndSecurity1.Protocol, once there is a protection.
-    PROTOCOL: ClassVar[str]
     # Whether payload may run while people verify (see ``policy.payload_waits``).
     CALL: ClassVar[bool] = False
 
@@ -203,14 +202,13 @@ class Guard:
     def _send_sealed(self, element: Element) -> None:
         if self._link is None or self._link.ended:
             return
-        self._link.post(
-            self._link.base.security_info((element,)),
-            refused=lambda error: self._sealed_refused(error),
-        )
+        refused = partial(self._sealed_refused, self._machine())
+        self._link.post(self._link.base.security_info((element,)), refused=refused)
 
-    def _sealed_refused(self, error: StanzaError | IqTimeout) -> None:
-        if self._failure is None:
-            self._machine().sealed_refused(time.monotonic())
+    def _sealed_refused(self, machine: Association, error: StanzaError | IqTimeout) -> None:
+        # Another association may have taken its place, and its ceremonies are gone.
+        if self._failure is None and machine is self._protection:
+            machine.sealed_refused(time.monotonic())
             self._drain()
 
     # -- the people (design: a question is a channel) ---------------------------------------
@@ -239,9 +237,18 @@ class Guard:
         return self._open_question(policy.Reason.UPGRADE).object_path
 
     def _on_protected(self, event: events.Protected) -> None:
+        before = self._protected
+        if before is not None and (before.peer_leaf, before.peer_fingerprint) != (
+            event.peer_leaf,
+            event.peer_fingerprint,
+        ):
+            # What people said of the one holds for no other.
+            text = "The contact came back with another key"
+            self._fail(SecurityFailed(EncryptionError(text), "security-error"))
+            return
         self._protected = event
         self.encrypted = True
-        self.protocol = self.PROTOCOL
+        self.protocol = self._protocol()
         self.cipher_suite = event.cipher_suite
         self.key_exchange = event.key_exchange
         self.peer_fingerprints = {"sha-256": shown(event.peer_fingerprint)}
@@ -256,6 +263,9 @@ class Guard:
             "PeerFingerprints",
             "OwnFingerprints",
         )
+        if before is not None:  # another association of the session; all was asked
+            _settle(self._handshake)
+            return
         judged = self._account.attestations.to_judge(event.attestations)
         if judged and event.identity_certificate is not None:
             self._judging = self._account.tasks.start(
@@ -304,6 +314,10 @@ class Guard:
         for method in self._attested:
             self._verify_by(method)
         self._machine().tell_verdict("verified", self.verified_by)
+
+    def _protocol(self) -> str:
+        """EndToEndSecurity1.Protocol."""
+        raise NotImplementedError
 
     def _is_clear(self) -> bool:
         """Whether it is settled that there will be no protection."""

@@ -3,15 +3,38 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from telepathy_e2e.net.streams import CHUNK, Stream
 
+if TYPE_CHECKING:
+    from telepathy_e2e.xtls.association import Handshake
+
+
+@runtime_checkable
+class DtlsStream(Stream, Protocol):
+    """A road with an encryption of its own (a data channel, XEP-0343), which is up.
+
+    Who has it sees to it that the certificates shown are those of ``<security/>``; its end
+    (``b""``) is authentic.
+    """
+
+    @property
+    def handshake(self) -> Handshake:
+        """What it agreed on."""
+
+    def export(self, label: bytes, context: bytes, length: int) -> bytes:
+        """Key material of the association (RFC 5705)."""
+
+    async def wait_broken(self) -> None:
+        """Wait until nothing can come from it any more, whether or not somebody reads."""
+
 
 class Machine(Protocol):
-    """What the stream asks of the session's protection (``security.Security``).
+    """What the stream asks of the protection of its road (``security.TlsRoad``).
 
-    Each method raises ``SecurityFailed`` once the protection has failed.
+    Each method raises ``SecurityFailed`` once the protection has failed, and ``StreamBroken`` once
+    the road was cut where another may take its place.
     """
 
     def feed(self, data: bytes) -> None:

@@ -1,6 +1,6 @@
 """What protections of streams and of media have in common: the hellos, then the people.
 
-An association is TLS over a stream (``protection``) or DTLS over datagrams (``call_protection``).
+An association is TLS over a stream (``protection``) or DTLS over datagrams (``dtls_protection``).
 Once it is established its keys seal messages in the signalling, the first of which are the hellos.
 It does no I/O and reads no clock. Ask ``events()`` after every call, and call ``tick`` at
 ``deadline()``.
@@ -93,6 +93,10 @@ class Association:
         except PeerError as error:
             self._fail(str(error))
             return
+        self.receive_early(message)
+
+    def receive_early(self, message: SealedMessage) -> None:
+        """A ``<sealed/>`` that comes, or came, before both hellos are right."""
         if self._conversation is not None:
             self._receive_hello(self._conversation, message)
         elif len(self._early) < MAX_EARLY:
@@ -167,6 +171,11 @@ class Association:
         """
         if self._state is State.PROTECTED and self._conversation is not None:
             self._conversation.tell_verdict(value, method)
+
+    def abandon(self, why: str, now: float) -> None:
+        """Another association takes its place: its keys go, and with them what people compare."""
+        if self._conversation is not None:
+            self._conversation.abandon(why, now)
 
     # -- for those who have the association ---------------------------------------------------
 

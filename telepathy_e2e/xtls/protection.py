@@ -1,4 +1,4 @@
-"""The protection of one session: handshake, hellos, ceremonies, payload.
+"""The protection of one stream: handshake, hellos, ceremonies, payload.
 
 ``Protection`` puts the parts of this package together. It takes bytes from the transport and
 sealed messages from the signalling, and gives bytes for the transport and events; it does no I/O
@@ -7,12 +7,10 @@ and reads no clock. Ask ``events()`` after every call, and call ``tick`` at ``de
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 
 from telepathy_e2e.errors import NotAvailable, SecurityError
-from telepathy_e2e.role import Role
-from telepathy_e2e.verify.ceremony import Tries
 from telepathy_e2e.xtls.association import (
     HELLO_TIMEOUT,
     MAX_EARLY,
@@ -35,7 +33,7 @@ from telepathy_e2e.xtls.events import (
     StringReady,
 )
 from telepathy_e2e.xtls.hello import Attestation
-from telepathy_e2e.xtls.identity import Credentials, check_leaf
+from telepathy_e2e.xtls.identity import check_leaf
 from telepathy_e2e.xtls.offer import Fingerprint
 
 __all__ = [
@@ -55,6 +53,7 @@ __all__ = [
     "Protection",
     "Reported",
     "SendSealed",
+    "Session",
     "StringReady",
 ]
 
@@ -71,56 +70,20 @@ READ_SIZE = 256 * 1024
 
 
 class Protection(Association):
-    """The protection of one Jingle session over one stream.
+    """The protection of one stream of a Jingle session.
 
     Args:
-        role: ours in the Jingle session.
-        sid: of the session.
-        initiator, responder: bare JIDs, normalised, from ``from`` and ``to`` of the stanzas.
-        credentials: key, leaf and identity certificate of this session.
+        session: what both hellos are about.
         peer_fingerprints: from the peer's ``<security/>``.
-        offered, accepted: ``offer_digest`` of both, as this side sent or received them; 32 bytes.
-        methods: ceremonies that this side can do, of ``sas``, ``password``.
-        tries: of the session.
-        attestations: what goes out with our identity.
-        hello_last: show our identity only to a peer whose own was accepted. At most one side may,
-            and that is the responder.
-    Raises:
-        ValueError: what makes no sense together.
+        epoch: number of this stream's association in the session.
     """
 
     def __init__(
-        self,
-        *,
-        role: Role,
-        sid: str,
-        initiator: str,
-        responder: str,
-        credentials: Credentials,
-        peer_fingerprints: Sequence[Fingerprint],
-        offered: bytes,
-        accepted: bytes,
-        methods: Iterable[str],
-        tries: Tries,
-        attestations: Sequence[Attestation] = (),
-        hello_last: bool = False,
+        self, session: Session, peer_fingerprints: Sequence[Fingerprint], *, epoch: int = 0
     ) -> None:
-        super().__init__(
-            Session(
-                role=role,
-                sid=sid,
-                initiator=initiator,
-                responder=responder,
-                credentials=credentials,
-                offered=offered,
-                accepted=accepted,
-                methods=tuple(methods),
-                tries=tries,
-                attestations=tuple(attestations),
-                hello_last=hello_last,
-            )
-        )
+        super().__init__(session)
         self._peer_fingerprints = tuple(peer_fingerprints)
+        self._epoch = epoch
         self._engine: Engine | None = None
         self._wall: datetime | None = None
         self._cut = False
@@ -243,7 +206,7 @@ class Protection(Association):
             raise AssertionError("a handshake without a start")
         handshake = Handshake(engine.peer_leaf, engine.cipher_suite, engine.key_exchange)
         if engine.protocol == ALPN:
-            self._converse(handshake, engine.export, self._wall)
+            self._converse(handshake, engine.export, self._wall, self._epoch)
         else:
             self._without_messages(handshake)
 

@@ -24,9 +24,9 @@ from telepathy_e2e.role import Role
 from telepathy_e2e.verify.tries import ContactTries
 from telepathy_e2e.xtls import events
 from telepathy_e2e.xtls.association import Handshake
-from telepathy_e2e.xtls.call_protection import CallProtection
 from telepathy_e2e.xtls.canonical import offer_digest
 from telepathy_e2e.xtls.conversation import Session
+from telepathy_e2e.xtls.dtls_protection import DtlsProtection
 from telepathy_e2e.xtls.offer import Fingerprint
 from tests.hostile import stanzas
 from tests.hostile.attacks import ChangeContent, Step
@@ -193,7 +193,7 @@ class CallInTheMiddle(TransportRelay):
         super().__init__()
         self.strings: dict[str, str] = {}
         self.protected: set[str] = set()
-        self._machines: dict[str, CallProtection] = {}
+        self._machines: dict[str, DtlsProtection] = {}
         self._early: dict[str, list[Element]] = {side: [] for side in SIDES}
         self._started: set[str] = set()
 
@@ -220,7 +220,7 @@ class CallInTheMiddle(TransportRelay):
             offered, accepted = self.delivered["initiator"], self.sent["responder"]
         initiator, responder = (stanzas.bare(self.jids[each]) for each in SIDES)
         transport = ice.parse(self.sent[side].find(ice.TRANSPORT))
-        machine = self._machines[side] = CallProtection(
+        machine = self._machines[side] = DtlsProtection(
             Session(
                 role=Role(other),
                 sid=self.sid,

@@ -22,6 +22,7 @@ from telepathy_e2e.verify.sas_run import SasRun
 from telepathy_e2e.verify.tries import ContactTries
 from telepathy_e2e.xtls import protection
 from telepathy_e2e.xtls.canonical import offer_digest
+from telepathy_e2e.xtls.conversation import Session as Agreed
 from telepathy_e2e.xtls.engine import Engine
 from telepathy_e2e.xtls.hello import Attestation
 from telepathy_e2e.xtls.identity import (
@@ -252,19 +253,19 @@ class ManInTheMiddle(OnThePath):
             offered, accepted = session.offer_delivered, session.answer_sent
             announced = fingerprints(session.answer_sent)
         initiator, responder = stanzas.bare(session.initiator), stanzas.bare(session.responder)
-        return Protection(
+        agreed = Agreed(
             role=own_role,
             sid=session.sid,
             initiator=initiator,
             responder=responder,
             credentials=credentials,
-            peer_fingerprints=announced,
             offered=offer_digest([parsed_content(offered)]),
             accepted=offer_digest([parsed_content(accepted)]),
             methods=("sas", "password"),
             tries=ContactTries().session(initiator, responder),
-            attestations=self._vouched.get(own_role.value, ()),
+            attestations=tuple(self._vouched.get(own_role.value, ())),
         )
+        return Protection(agreed, announced)
 
     # -- the two halves ---------------------------------------------------------------------
 

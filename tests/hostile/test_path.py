@@ -16,6 +16,7 @@ from telepathy_e2e.role import Role
 from telepathy_e2e.verify.tries import ContactTries
 from telepathy_e2e.xtls import protection
 from telepathy_e2e.xtls.canonical import offer_digest
+from telepathy_e2e.xtls.conversation import Session
 from telepathy_e2e.xtls.identity import Credentials, make_identity, make_leaf, new_session_key
 from telepathy_e2e.xtls.offer import build_security
 from telepathy_e2e.xtls.protection import Protection
@@ -136,18 +137,18 @@ class Clients:
             assert end.theirs is not None
             offer = self.alice.own if end is self.alice else end.theirs
             answer = self.bob.own if end is self.bob else end.theirs
-            end.machine = Protection(
+            session = Session(
                 role=end.role,
                 sid="sid",
                 initiator=self.alice.bare,
                 responder=self.bob.bare,
                 credentials=end.credentials,
-                peer_fingerprints=relay.fingerprints(end.theirs),
                 offered=offer_digest([parsed_content(offer)]),
                 accepted=offer_digest([parsed_content(answer)]),
                 methods=("sas",),
                 tries=tries.session(end.bare, "other"),
             )
+            end.machine = Protection(session, relay.fingerprints(end.theirs))
             end.machine.start(time.monotonic(), datetime.now(UTC))
         for end, other in ((self.alice, self.bob), (self.bob, self.alice)):
             self.tasks.append(asyncio.create_task(self._read(end, other)))

@@ -753,7 +753,8 @@ async def test_a_refusal_that_comes_after_the_end_starts_no_clock() -> None:
         ours.finished()
         from telepathy_e2e.xmpp.client import IqTimeout
 
-        ours._sealed_refused(IqTimeout("late"))
+        assert ours._protection is not None
+        ours._sealed_refused(ours._protection, IqTimeout("late"))
         assert ours._timer is None
         assert pair.ends[0].payload.failures == []
 

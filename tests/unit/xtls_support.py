@@ -19,6 +19,7 @@ from telepathy_e2e.errors import PeerError
 from telepathy_e2e.role import Role
 from telepathy_e2e.verify.tries import ContactTries
 from telepathy_e2e.xtls import identity
+from telepathy_e2e.xtls.conversation import Session
 from telepathy_e2e.xtls.identity import Credentials, PrivateKey
 from telepathy_e2e.xtls.offer import Fingerprint, digest
 from telepathy_e2e.xtls.protection import (
@@ -201,13 +202,14 @@ def protection(
         "initiator": ALICE,
         "responder": BOB,
         "credentials": credentials,
-        "peer_fingerprints": announced(peer_leaf),
         "offered": OFFERED,
         "accepted": ACCEPTED,
         "methods": ("sas", "password"),
         "tries": ContactTries().session(JIDS[role], JIDS[role.other]),
     }
-    return Protection(**(arguments | changes))
+    fingerprints = changes.pop("peer_fingerprints", announced(peer_leaf))
+    epoch = changes.pop("epoch", 0)
+    return Protection(Session(**(arguments | changes)), fingerprints, epoch=epoch)
 
 
 def pair(

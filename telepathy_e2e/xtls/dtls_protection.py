@@ -1,7 +1,7 @@
-"""The protection of a call: DTLS associations of its media, one after another, and the people.
+"""Protection by DTLS: associations of a call's media or of data channels, and the people.
 
-The media engine does the handshakes (RFC 5764); this judges what they have shown. There is no
-payload here: media are let through or not by whoever asks ``events()``.
+Whoever has the road does the handshakes (RFC 5764, RFC 8261); this judges what they have shown.
+There is no payload here: it is let through or not by whoever asks ``events()``.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from telepathy_e2e.xtls.conversation import Session
 from telepathy_e2e.xtls.identity import check_announced, check_leaf, key_fingerprint
 from telepathy_e2e.xtls.offer import Fingerprint
 
-__all__ = ["CallProtection", "Export", "Handshake", "Session"]
+__all__ = ["DtlsProtection", "Export", "Handshake", "Session"]
 
 # A new association for each change of network, and a flood of them is none.
 MAX_EPOCHS = 1000
 
 
-class CallProtection(Association):
-    """The protection of one call.
+class DtlsProtection(Association):
+    """The protection of one session.
 
     Args:
         session: what both hellos are about.
@@ -31,16 +31,22 @@ class CallProtection(Association):
             one side have the same leaf (xtls-wire, section 1).
         messages: whether both sides know sealed messages; else the leaf is all there is, and may
             be one that lives for years: browsers and phones make such.
+        epoch: of the first association.
     """
 
     def __init__(
-        self, session: Session, peer_fingerprints: Sequence[Fingerprint], *, messages: bool
+        self,
+        session: Session,
+        peer_fingerprints: Sequence[Fingerprint],
+        *,
+        messages: bool,
+        epoch: int = 0,
     ) -> None:
         super().__init__(session)
         self._peer_fingerprints = tuple(peer_fingerprints)
         self._messages = messages
         self._leaf: bytes | None = None
-        self._epoch = -1
+        self._epoch = epoch - 1
 
     def connected(self, handshake: Handshake, export: Export, now: float, wall: datetime) -> None:
         """A DTLS handshake is done; each one is a new epoch.
@@ -61,12 +67,10 @@ class CallProtection(Association):
             return
         self._epoch += 1
         if self._epoch >= MAX_EPOCHS:
-            self._fail("too many handshakes in one call")
+            self._fail("too many handshakes in one session")
             return
-        if self._conversation is not None:
-            # Its keys are gone, and with them what people were comparing.
-            self._conversation.abandon("the media connection was made anew", now)
-            self._conversation = None
+        self.abandon("the connection was made anew", now)
+        self._conversation = None
         if self._messages:
             self._converse(handshake, export, wall, self._epoch)
         else:

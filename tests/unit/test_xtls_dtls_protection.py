@@ -18,7 +18,7 @@ from telepathy_e2e.errors import PeerError
 from telepathy_e2e.role import Role
 from telepathy_e2e.verify.tries import ContactTries
 from telepathy_e2e.xtls.association import HELLO_TIMEOUT
-from telepathy_e2e.xtls.call_protection import CallProtection, Handshake, Session
+from telepathy_e2e.xtls.dtls_protection import DtlsProtection, Handshake, Session
 from telepathy_e2e.xtls.events import (
     CeremonyEnded,
     Event,
@@ -61,7 +61,7 @@ class Two:
         self.secret = secrets.token_bytes(32)
         self.seen: dict[Role, list[Event]] = {role: [] for role in Role}
         self.end = {
-            role: CallProtection(
+            role: DtlsProtection(
                 Session(
                     role=role,
                     sid="sid",
@@ -269,7 +269,7 @@ def browser_leaf() -> bytes:
 @pytest.mark.parametrize("messages", [True, False])
 def test_any_certificate_will_do_but_for_clients_of_our_kind(messages: bool) -> None:
     leaf = browser_leaf()
-    protection = CallProtection(
+    protection = DtlsProtection(
         Session(
             role=Role.INITIATOR,
             sid="sid",
