@@ -420,22 +420,40 @@ class FakePayload:
 class End:
     """One side's ``Security`` with its session; ``session_event`` hands it what is sealed."""
 
-    def __init__(self, side: Side, link: Link, *, receives: bool, demands: Demands) -> None:
+    def __init__(
+        self,
+        side: Side,
+        link: Link,
+        *,
+        receives: bool,
+        demands: Demands,
+        renewable: bool = False,
+    ) -> None:
         self.side = side
         self.link = link
         self.payload = FakePayload(side, receives)
-        self.security = Security(side.account, self.payload, demands)
+        self.security = Security(side.account, self.payload, demands, renewable=renewable)
+        self.replaced = 0
         self.lost: list[Exception] = []
         link.application = self
 
     def session_event(self, event: Any) -> None:
-        from telepathy_e2e.jingle.session import Accepted, SecurityInfo
+        from telepathy_e2e.jingle.session import (
+            Accepted,
+            SecurityInfo,
+            TransportReplaced,
+            TransportReplaceOffered,
+        )
 
         match event:
             case SecurityInfo(payload):
                 self.security.receive(payload)
             case Accepted(content):
                 self.security.answered(content)
+            case TransportReplaceOffered(transport):
+                self.link.post(self.link.session.transport_accept(transport))
+            case TransportReplaced():
+                self.replaced += 1
 
     def peer_offline(self) -> None:
         pass
@@ -460,9 +478,13 @@ class Secured:
 
     Args:
         demands: of Alice, who offers and sends.
+        renewable: the road may be replaced by another (``renew``).
     """
 
-    def __init__(self, alice: Side, bob: Side, demands: Demands | None = None) -> None:
+    def __init__(
+        self, alice: Side, bob: Side, demands: Demands | None = None, *, renewable: bool = False
+    ) -> None:
+        self._renewable = renewable
         self.roads = pipes()
         self._alice, self._bob = alice, bob
         self._demands = demands or Demands()
@@ -473,11 +495,11 @@ class Secured:
         """Offer and answer; raises what they raise."""
         alice, bob = self._alice, self._bob
         link = alice.hub.open(bob.client.jid)
-        ours = End(alice, link, receives=False, demands=self._demands)
+        ours = End(alice, link, receives=False, demands=self._demands, renewable=self._renewable)
         offered: asyncio.Future[End] = asyncio.get_running_loop().create_future()
 
         def on_offer(theirs: Link, content: Content) -> None:
-            end = End(bob, theirs, receives=True, demands=Demands())
+            end = End(bob, theirs, receives=True, demands=Demands(), renewable=self._renewable)
             end.security.received_offer(theirs, content)
             offered.set_result(end)
 
@@ -494,6 +516,17 @@ class Secured:
         await end.link.send(end.link.session.accept(answer))
         self.ends = (ours, end)
         return self
+
+    async def renew(self) -> None:
+        """The road is lost, and both sides agree on another."""
+        for road in self.roads:
+            road.cut()
+        self.roads = pipes()
+        ours = self.ends[0]
+        before = ours.replaced
+        transport = Element("{urn:xmpp:jingle:transports:ibb:1}transport", {"sid": "again"})
+        await ours.link.send(ours.link.session.transport_replace(transport))
+        await until(lambda: ours.replaced > before)
 
     def start(self) -> tuple[asyncio.Task[Stream], asyncio.Task[Stream]]:
         """``secure`` on both sides, as tasks."""
