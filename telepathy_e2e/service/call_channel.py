@@ -502,6 +502,9 @@ class Call(ProtectedChannel):
         if not self._contents:
             self._end(reason, Terminated("The contact took everything away"), "success")
 
+    def leg_lost(self, key: Key) -> None:
+        self._drop_content(key, ended_by_peer("failed-transport", 0))
+
     def leg_changed(self, leg: Leg) -> None:
         content = self._contents.get(leg.key)
         if content is None:

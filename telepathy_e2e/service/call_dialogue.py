@@ -79,6 +79,9 @@ class Listener(Protocol):
     def leg_gone(self, key: Key, condition: str) -> None:
         """The contact took a content away, or refused one."""
 
+    def leg_lost(self, key: Key) -> None:
+        """There is no way to the contact for a content; the others go on."""
+
     def leg_changed(self, leg: Leg) -> None:
         """The contact sends, or not, from now on."""
 
@@ -123,7 +126,10 @@ class Dialogue:
         self._flow = Flow(link.role, choice, listener.media_lost)
         # Roads whose other way the peer has not answered to yet.
         self._replacing: set[str] = set()
+        # Roads that were there, and on which nobody is heard for now.
+        self._silent: set[str] = set()
         self._closing = False
+        self._let_through = False
         self._opening = asyncio.Lock()
 
     @property
@@ -313,22 +319,20 @@ class Dialogue:
                 self._roads.gathered(event)
             case media.Connected(road, facts):
                 self._on_connected(road, facts)
-            case media.Restarted():
-                # Not where the user has not been asked yet: nothing flows then.
-                if any(leg.open for leg in self.legs.values()):
-                    self._listener.sounding()
+            case media.Restarted(road):
+                self._silent.discard(road)
+                self._sounding()
             case media.Disconnected(road):
                 self._on_disconnected(road)
             case media.RestartWanted(road):
                 log.info("the contact's client looks for another way (%s)", road)
             case media.RoadFailed(road, why, text):
                 if why == "dtls" and road in self._roads.connected:
-                    # Who hangs up ends the media, and says why through the servers.
-                    self._start("grace", self._fail_later(why, text))
-                elif why == "ice" and road in self._roads.connected:
-                    self._listener.dialogue_failed("failed-transport", ConnectionLost(text))
+                    # Who hangs up, or takes a content away, ends its media, and says why through
+                    # the servers.
+                    self._start("grace", self._fail_later(road, why, text))
                 else:
-                    self._on_road_failed(why, text)
+                    self._on_road_failed(road, why, text)
             case media.MediaLost(name, direction, text):
                 self._listener.media_lost(engine_key(name), direction, text)
             case media.DtmfReceived():
@@ -363,29 +367,54 @@ class Dialogue:
         except SecurityFailed:
             return  # told already
         async with self._opening:
-            opened = False
             for leg in list(self.legs.values()):
-                if not leg.agreed or leg.road not in self._roads.connected or self._closing:
-                    continue
-                await self._flow.apply(leg)
-                opened = True
-            if opened and not self._closing:
-                self._listener.sounding()
+                if leg.agreed and leg.road in self._roads.connected and not self._closing:
+                    await self._flow.apply(leg)
+                    self._let_through = True
+            self._sounding()
 
-    async def _fail_later(self, why: str, text: str) -> None:
+    def _sounding(self) -> None:
+        """Say so, if it is true: not where the user has not been asked yet."""
+        if self._let_through and not self._silent and not self._closing:
+            self._listener.sounding()
+
+    async def _fail_later(self, road: str, why: str, text: str) -> None:
         await asyncio.sleep(REASON_GRACE)
-        self._on_road_failed(why, text)
+        self._on_road_failed(road, why, text)
 
-    def _on_road_failed(self, why: str, text: str) -> None:
+    def _on_road_failed(self, road: str, why: str, text: str) -> None:
+        if self._leg_on(road) is None:
+            return  # what was on it is gone already
         if why == "security":
             failure = SecurityFailed(EncryptionError(text))
             self._listener.dialogue_failed("security-error", failure)
+        elif self._stands_without(road):
+            log.info("what was on a road goes with it (%s): %s", road, text)
+            self._lose(road)
+        elif why == "ice" and road in self._roads.connected:
+            self._listener.dialogue_failed("failed-transport", ConnectionLost(text))
         else:
             self._listener.dialogue_failed("connectivity-error", NetworkError(text))
+
+    def _stands_without(self, road: str) -> bool:
+        """Whether there is a call without what is on this road."""
+        if road == self._roads.main and road not in self._roads.connected:
+            return False  # its keys are those of the people's messages
+        return any(leg.agreed and leg.road != road for leg in self.legs.values())
+
+    def _lose(self, road: str) -> None:
+        lost = [leg for leg in self.legs.values() if leg.road == road]
+        keys = [leg.key for leg in lost]
+        self._post(lambda: self._session.content_remove(keys, "failed-transport"))
+        for leg in lost:
+            self._forget(leg)
+            self._listener.leg_lost(leg.key)
+        self._sounding()
 
     # -- another way (XEP-0176 section 5.12) ----------------------------------------------------
 
     def _on_disconnected(self, road: str) -> None:
+        self._silent.add(road)
         self._listener.interrupted()
         leg = self._leg_on(road)
         # One side looks for another way, or both offers would cross.
@@ -524,11 +553,12 @@ class Dialogue:
 
     async def remove(self, key: Key) -> None:
         """Take a content away; the last one ends the call."""
-        leg = self.legs.pop(key, None)
+        leg = self.legs.get(key)
         if leg is None:
             return
         self._post(lambda: self._session.content_remove((key,), "success"))
-        await self._close_leg(leg)
+        self._forget(leg)
+        self._sounding()
 
     async def set_senders(self, key: Key, senders: str) -> None:
         """content-modify."""
@@ -540,9 +570,16 @@ class Dialogue:
         await self._open()
 
     def _drop(self, leg: Leg, condition: str) -> None:
-        self.legs.pop(leg.key, None)
-        self._start("close content", self._close_leg(leg))
+        self._forget(leg)
         self._listener.leg_gone(leg.key, condition)
+        self._sounding()
+
+    def _forget(self, leg: Leg) -> None:
+        self.legs.pop(leg.key, None)
+        if self._leg_on(leg.road) is None:
+            self._silent.discard(leg.road)
+            self._replacing.discard(leg.road)
+        self._start("close content", self._close_leg(leg))
 
     async def _close_leg(self, leg: Leg) -> None:
         await self._flow.close(leg)

@@ -152,3 +152,18 @@ class Talker(Person):
     async def connected(self) -> None:
         self.start()
         await self.until(Connected)
+
+    async def add(self, name: str) -> None:
+        """One more content, with a road of its own that comes up."""
+        self.engine.add_road(name)
+        await self.engine.gather(name)
+        await self.until(GatheringDone, 2)
+        own = ice.build(self.engine.local_transport(name))
+        added = content(name, rtp.build(replace(OPUS, rtcp_mux=True)), own)
+        assert await self.session.send("content-add", added) == ("", "")
+        accept = await self.session.wait("content-accept")
+        answer = ice.parse(accept.find(f"{{{stanzas.JINGLE}}}content/{{{ICE}}}transport"))
+        self.engine.remote_transport(name, answer)
+        role = ice.dtls_role("actpass", answer.fingerprints[0].setup)
+        self.engine.start(name, role, answer.fingerprints, strict_leaf=False)
+        await self.until(Connected, 2)

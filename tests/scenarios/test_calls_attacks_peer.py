@@ -268,6 +268,34 @@ async def test_another_certificate_in_the_middle_of_a_call_ends_it(
         await talker.engine.close()
 
 
+async def test_a_road_that_one_content_had_for_itself_takes_nothing_but_that_along(
+    bench: Bench,
+) -> None:
+    talker, theirs = await talks(bench)
+    try:
+        await talker.add("more")
+        await theirs.figures(packets_sent=20)
+        async with asyncio.timeout(20):
+            while len(await theirs.statistics()) < 2:
+                await asyncio.sleep(0.05)
+        first, added = await theirs.contents()
+        await talker.engine.close_road("more")
+        removal = await talker.session.wait("content-remove")
+        (gone,) = removal.findall(f"{{{stanzas.JINGLE}}}content")
+        assert gone.get("name") == "more"
+        reason = removal.find(f"{{{stanzas.JINGLE}}}reason")
+        assert reason is not None
+        assert reason[0].tag == f"{{{stanzas.JINGLE}}}failed-transport"
+        removed = await bench.side.signal(lambda each: each.member == "ContentRemoved")
+        assert (removed.body[0], removed.body[1][1]) == (added, 13)
+        sent = (await theirs.figures(packets_sent=1))["packets-sent"]
+        await theirs.figures(packets_sent=sent + 50)
+        assert await theirs.state() == ACTIVE
+        assert await theirs.contents() == [first]
+    finally:
+        await talker.engine.close()
+
+
 async def test_a_flood_of_contents_is_bounded(bench: Bench) -> None:
     talker, theirs = await talks(bench)
     try:

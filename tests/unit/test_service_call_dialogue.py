@@ -1,0 +1,118 @@
+"""Roads and contents of a call that come and go; without media, a server or a clock."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+import pytest_asyncio
+
+from telepathy_e2e.errors import ConnectionLost, NetworkError
+from telepathy_e2e.media import events as media
+from telepathy_e2e.service import call_dialogue
+from telepathy_e2e.service.failures import SecurityFailed
+
+from .dialogue_support import VOICE, Talk, engines
+
+FACE = ("initiator", "face")
+
+
+@pytest_asyncio.fixture
+async def talk(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Talk]:
+    monkeypatch.setattr(call_dialogue, "REASON_GRACE", 0.0)
+    with engines(monkeypatch):
+        talk = Talk()
+        yield talk
+        await talk.end()
+
+
+@pytest.mark.parametrize("why", ["ice", "dtls"])
+@pytest.mark.parametrize("up", [True, False])
+async def test_a_content_whose_own_road_fails_goes_and_the_call_goes_on(
+    talk: Talk, why: media.Why, up: bool
+) -> None:
+    await talk.talking()
+    assert await talk.add("face", up=up) == FACE
+    talk.bob.engine.tell(media.RoadFailed("face", why, "gone"))
+    await talk.settle()
+    assert talk.bob.of("lost") == [(FACE,)]
+    assert talk.alice.of("gone") == [(FACE, "failed-transport")]
+    for side in (talk.alice, talk.bob):
+        assert side.of("failed") == []
+        assert list(side.engine.contents) == ["initiator/voice"]
+        assert list(side.engine.roads) == ["voice"]
+        assert [each.key for each in side.link.call.contents] == [VOICE]
+    # Its road of the other side ends, too, and nobody minds.
+    talk.alice.engine.tell(media.RoadFailed("face", why, "gone"))
+    await talk.settle()
+    assert talk.alice.of("failed") == []
+    assert await talk.add("more") == ("initiator", "more")
+
+
+@pytest.mark.parametrize(
+    ("why", "condition", "kind"),
+    [("ice", "failed-transport", ConnectionLost), ("dtls", "connectivity-error", NetworkError)],
+)
+async def test_with_the_road_of_its_only_content_a_call_ends(
+    talk: Talk, why: media.Why, condition: str, kind: type[Exception]
+) -> None:
+    await talk.talking()
+    talk.bob.engine.tell(media.RoadFailed("voice", why, "gone"))
+    await talk.settle()
+    ((said, error),) = talk.bob.of("failed")
+    assert said == condition
+    assert isinstance(error, kind)
+    assert talk.bob.of("lost") == []
+
+
+async def test_contents_that_share_a_road_end_with_it(talk: Talk) -> None:
+    await talk.talking("voice", "music")
+    talk.bob.engine.tell(media.RoadFailed("voice", "ice", "gone"))
+    await talk.settle()
+    assert [each[0] for each in talk.bob.of("failed")] == ["failed-transport"]
+
+
+async def test_the_first_content_may_go_when_another_one_has_a_road(talk: Talk) -> None:
+    await talk.talking()
+    await talk.add("face")
+    talk.bob.engine.tell(media.RoadFailed("voice", "ice", "gone"))
+    await talk.settle()
+    assert talk.alice.of("gone") == [(VOICE, "failed-transport")]
+    assert list(talk.alice.engine.contents) == ["initiator/face"]
+    talk.bob.engine.tell(media.RoadFailed("face", "ice", "gone"))
+    await talk.settle()
+    assert [each[0] for each in talk.bob.of("failed")] == ["failed-transport"]
+
+
+async def test_a_wrong_certificate_on_one_road_is_the_end_of_all(talk: Talk) -> None:
+    await talk.talking()
+    await talk.add("face", up=False)
+    talk.bob.engine.tell(media.RoadFailed("face", "security", "another certificate"))
+    ((condition, error),) = talk.bob.of("failed")
+    assert condition == "security-error"
+    assert isinstance(error, SecurityFailed)
+
+
+async def test_who_takes_a_content_away_ends_its_road_and_not_the_call(talk: Talk) -> None:
+    await talk.talking()
+    await talk.add("face")
+    # Its end is seen before what is said through the servers.
+    talk.bob.engine.tell(media.RoadFailed("face", "dtls", "the peer ended the association"))
+    await talk.alice.dialogue.remove(FACE)
+    await talk.settle()
+    assert talk.bob.of("gone") == [(FACE, "success")]
+    for side in (talk.alice, talk.bob):
+        assert side.of("failed") == []
+        assert list(side.engine.contents) == ["initiator/voice"]
+
+
+async def test_a_call_is_interrupted_as_long_as_one_of_its_roads_is(talk: Talk) -> None:
+    await talk.talking()
+    await talk.add("face")
+    talk.bob.told.clear()
+    for road in ("voice", "face"):
+        talk.bob.engine.tell(media.Disconnected(road))
+    talk.bob.engine.tell(media.Restarted("voice"))
+    assert talk.bob.told == [("interrupted",), ("interrupted",)]
+    talk.bob.engine.tell(media.RoadFailed("face", "ice", "gone"))
+    assert talk.bob.told[2:] == [("lost", FACE), ("sounding",)]
