@@ -17,6 +17,7 @@ from .reading import base64_bytes, decimal, identifier, readable, single, xml_te
 
 FILES_NS: Final = "urn:xmpp:jingle:apps:file-transfer:5"
 HASHES_NS: Final = "urn:xmpp:hashes:2"
+RESUME_NS: Final = "urn:x-telepathy-e2e:resume:0"
 
 # Files are addressed with signed 64-bit offsets.
 MAX_SIZE: Final = 2**63 - 1
@@ -58,6 +59,7 @@ _FILE: Final = f"{{{FILES_NS}}}file"
 _CHECKSUM: Final = f"{{{FILES_NS}}}checksum"
 _RECEIVED: Final = f"{{{FILES_NS}}}received"
 _HASH: Final = f"{{{HASHES_NS}}}hash"
+_RESUME: Final = f"{{{RESUME_NS}}}resume"
 _HASH_USED: Final = f"{{{HASHES_NS}}}hash-used"
 
 # XEP-0082 section 3.2. Clients send up to six digits of fractions; more are accepted and cut.
@@ -99,6 +101,8 @@ class FileOffer:
     """None: parts are not supported."""
     hash_used: tuple[str, ...] = ()
     """Functions whose digest will come in a ``<checksum/>``."""
+    resume: bool = False
+    """It can go on over another road where it was (spec/resume.md)."""
 
 
 def is_file(description: Element | None) -> bool:
@@ -130,6 +134,7 @@ def parse(description: Element | None) -> FileOffer:
         hashes=hashes,
         range=_range(single(file, f"{{{FILES_NS}}}range", "range")),
         hash_used=pending,
+        resume=description.find(_RESUME) is not None,
     )
 
 
@@ -156,6 +161,8 @@ def build(offer: FileOffer) -> Element:
     _add_hashes(file, offer.hashes)
     for algo in offer.hash_used:
         SubElement(file, _HASH_USED, {"algo": algo})
+    if offer.resume:
+        SubElement(description, _RESUME)
     return description
 
 
