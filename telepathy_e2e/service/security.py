@@ -59,6 +59,8 @@ class TlsRoad:
         machine = self._current()
         if data:
             machine.receive_data(data, time.monotonic())
+        elif self._security.may_begin_again:
+            raise StreamBroken("the connection was cut in the handshake")
         else:
             machine.receive_eof(time.monotonic())
         self._security.look()
@@ -375,6 +377,14 @@ class Security(Guard):
     def is_current(self, association: Association) -> bool:
         """Whether it is that of the road in use."""
         return association is self._protection
+
+    @property
+    def may_begin_again(self) -> bool:
+        """Whether the handshake that goes on may be repeated on another road.
+
+        The first may not: there, a cut cannot be told from somebody who wants protection to fail.
+        """
+        return self._renewable and self._protected is not None and not self._handshake.done()
 
     def look(self) -> None:
         """Something came: see what it means.

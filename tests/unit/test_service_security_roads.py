@@ -119,6 +119,28 @@ async def test_a_road_that_is_cut_is_broken_and_no_failure(end: int) -> None:
         assert pair.ends[end].payload.failures == []
 
 
+async def test_a_later_road_that_is_cut_in_the_handshake_is_broken_and_the_first_a_failure() -> (
+    None
+):
+    async with two_sides() as (alice, bob):
+        pair = await Secured(alice, bob, renewable=True).agree()
+        await pair.secured()
+        await pair.renew()
+        task = asyncio.get_running_loop().create_task(pair.ends[0].security.secure(pair.roads[0]))
+        await until(lambda: pair.roads[0].written)
+        pair.roads[0].cut()
+        with pytest.raises(StreamBroken):
+            await within(task)
+        await pair.renew()
+        await exchange(*await pair.secured())
+        pair = await Secured(alice, bob, renewable=True).agree()
+        task = asyncio.get_running_loop().create_task(pair.ends[0].security.secure(pair.roads[0]))
+        await until(lambda: pair.roads[0].written)
+        pair.roads[0].cut()
+        with pytest.raises(SecurityFailed):
+            await within(task)
+
+
 async def test_who_still_has_the_former_road_finds_it_broken() -> None:
     async with two_sides() as (alice, bob):
         pair = await Secured(alice, bob, renewable=True).agree()
