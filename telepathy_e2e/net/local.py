@@ -1,4 +1,4 @@
-"""The sockets on which Telepathy clients give us a file or take one (ProvideFile, AcceptFile).
+"""The sockets on which Telepathy clients reach us: for one file, or as often as they like (tubes).
 
 Address types and access control: ``Channel.Interface.Tube`` of the Telepathy specification,
 Socket_Address_Type and Socket_Access_Control.
@@ -22,6 +22,7 @@ from enum import IntEnum
 from telepathy_e2e.errors import InvalidArgument, NotAvailable, NotImplementedByUs
 
 from .accepting import Acceptor
+from .addresses import usable_addresses
 from .streams import SocketStream, StreamBroken
 
 log = logging.getLogger(__name__)
@@ -45,8 +46,8 @@ class AccessControl(IntEnum):
     CREDENTIALS = 3
 
 
-#: For AvailableSocketTypes (a{uau}). Netmask is deprecated and would open a file to a whole
-#: network.
+#: For AvailableSocketTypes of files (a{uau}). Netmask is deprecated and would open a file to a
+#: whole network.
 SUPPORTED: dict[int, list[int]] = {
     AddressType.UNIX.value: [AccessControl.LOCALHOST.value, AccessControl.CREDENTIALS.value],
     AddressType.ABSTRACT_UNIX.value: [
@@ -57,12 +58,25 @@ SUPPORTED: dict[int, list[int]] = {
     AddressType.IPV6.value: [AccessControl.LOCALHOST.value, AccessControl.PORT.value],
 }
 
+#: The same of tubes. Netmask is deprecated there too ("if you want to share a service to your whole
+#: LAN, Telepathy is not the way to do it") and part of what a program may ask for all the same.
+SUPPORTED_BY_TUBES: dict[int, list[int]] = {
+    kind: [*controls, AccessControl.NETMASK.value]
+    if kind in (AddressType.IPV4, AddressType.IPV6)
+    else controls
+    for kind, controls in SUPPORTED.items()
+}
+
 #: Seconds for the byte that goes with the credentials. Clients send it at once; one that does not
 #: must not keep the right one from its file.
 CREDENTIALS_SECONDS = 5.0
 
 # Connections that may wait for us to look at them; those of other users are in the way until then.
 _BACKLOG = 16
+
+# A tube's program may open all of its connections at once, and of TCP's each that finds no room
+# waits for a second.
+TUBE_BACKLOG = 1024
 
 # sun_path, unix(7)
 _MAX_PATH = 107
@@ -71,10 +85,12 @@ _UCRED = struct.Struct("3i")  # pid, uid, gid
 _NO_PEER = (None, None)
 
 _Address = bytes | tuple[str, int]
+_Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 class LocalListener:
-    """Waits for the one connection of a client; made by ``listen``, to be closed by the caller."""
+    """Waits for the one connection of a client, or (``next``, ``admits``) for any number; made by
+    ``listen``, to be closed by the caller."""
 
     def __init__(
         self,
@@ -82,6 +98,7 @@ class LocalListener:
         address: _Address,
         *,
         peer: tuple[str | None, int | None] = _NO_PEER,
+        network: _Network | None = None,
         credentials_seconds: float | None = None,
         directory: str | None = None,
     ) -> None:
@@ -90,6 +107,7 @@ class LocalListener:
         self._family = sock.family
         self._acceptor = Acceptor(sock)
         self._peer = peer
+        self._network = network
         self._credentials_seconds = credentials_seconds
         self._directory = directory
         self._examined: SocketStream | None = None
@@ -111,7 +129,7 @@ class LocalListener:
             self._examined = stream
             admitted = False
             try:
-                admitted = await self._admits(stream)
+                admitted = await self.admits(stream)
             finally:
                 self._examined = None
                 if not admitted:
@@ -119,6 +137,18 @@ class LocalListener:
             if admitted:
                 self.close()
                 return stream
+
+    async def next(self) -> SocketStream:
+        """The next connection, which ``admits`` has still to judge; more may follow.
+
+        Raises: StreamBroken when the listener is closed.
+        """
+        return SocketStream(await self._acceptor.accept())
+
+    @property
+    def judges_at_once(self) -> bool:
+        """``admits`` waits for nothing that the client has to send."""
+        return self._credentials_seconds is None
 
     def close(self) -> None:
         """Stop listening and remove all traces from the file system. May be called again."""
@@ -131,7 +161,8 @@ class LocalListener:
         if self._directory is not None:
             shutil.rmtree(self._directory, ignore_errors=True)
 
-    async def _admits(self, stream: SocketStream) -> bool:
+    async def admits(self, stream: SocketStream) -> bool:
+        """Whether a connection passes the access control; what goes with that is read from it."""
         if self._family == socket.AF_UNIX:
             if not _same_user(stream.socket):
                 log.warning("refused a connection of another user")
@@ -148,6 +179,9 @@ class LocalListener:
             host, port = stream.socket.getpeername()[:2]
         except OSError:
             return False  # gone already
+        if self._network is not None and not _within(self._network, host):
+            log.warning("refused a connection from outside the network that was named")
+            return False
         wanted_host, wanted_port = self._peer
         if wanted_host not in (None, host) or wanted_port not in (None, port):
             log.warning("refused a connection from a port that was not announced")
@@ -155,28 +189,37 @@ class LocalListener:
         return True
 
 
-async def listen(address_type: int, access_control: int, parameter: object) -> LocalListener:
-    """Open a socket for one client.
+async def listen(
+    address_type: int,
+    access_control: int,
+    parameter: object,
+    *,
+    supported: dict[int, list[int]] = SUPPORTED,
+    backlog: int = _BACKLOG,
+) -> LocalListener:
+    """Open a socket for clients.
 
     Args:
         address_type: Socket_Address_Type.
         access_control: Socket_Access_Control.
         parameter: Socket_Access_Control_Param without its variant: for Port a pair of host and port
-        (a wildcard
-            host stands for any, as telepathy-glib sends it); otherwise ignored, as the
-            specification says.
+            (a wildcard host stands for any, as telepathy-glib sends it); for Netmask a pair of
+            host and prefix length; otherwise ignored, as the specification says.
+        supported: of these.
+        backlog: connections that may wait to be accepted.
 
     Raises: NotImplementedByUs, InvalidArgument, NotAvailable (no such socket to be had).
     """
-    if access_control not in SUPPORTED.get(address_type, ()):
+    if access_control not in supported.get(address_type, ()):
         raise NotImplementedByUs("this kind of socket or access control is not supported")
     credentials = CREDENTIALS_SECONDS if access_control == AccessControl.CREDENTIALS.value else None
     try:
         if address_type == AddressType.UNIX.value:
-            return _listen_path(credentials)
+            return _listen_path(credentials, backlog)
         if address_type == AddressType.ABSTRACT_UNIX.value:
             name = b"\0telepathy-e2e-" + secrets.token_hex(16).encode()
-            return LocalListener(_bind(socket.AF_UNIX, name), name, credentials_seconds=credentials)
+            sock = _bind(socket.AF_UNIX, name, backlog)
+            return LocalListener(sock, name, credentials_seconds=credentials)
         family, host = (
             (socket.AF_INET, "127.0.0.1")
             if address_type == AddressType.IPV4.value
@@ -187,20 +230,24 @@ async def listen(address_type: int, access_control: int, parameter: object) -> L
             if access_control == AccessControl.PORT.value
             else _NO_PEER
         )
-        sock = _bind(family, (host, 0))
-        return LocalListener(sock, (host, sock.getsockname()[1]), peer=peer)
+        network = None
+        if access_control == AccessControl.NETMASK.value:
+            network = _named(parameter, family)
+            host = _own_address(network, host)
+        sock = _bind(family, (host, 0), backlog)
+        return LocalListener(sock, (host, sock.getsockname()[1]), peer=peer, network=network)
     except OSError as error:
         raise NotAvailable(f"cannot open a local socket: {error.strerror}") from error
 
 
-def _listen_path(credentials: float | None) -> LocalListener:
+def _listen_path(credentials: float | None, backlog: int) -> LocalListener:
     # The directory keeps others away before a single byte of a check of ours runs. No thread for
     # this: it is normally a tmpfs, and a thread that is cancelled half way would leave the
     # directory behind.
     directory = tempfile.mkdtemp(prefix="tpe2e-", dir=_runtime_directory())
     path = os.path.join(directory, "socket")
     try:
-        sock = _bind(socket.AF_UNIX, path)
+        sock = _bind(socket.AF_UNIX, path, backlog)
     except OSError:
         shutil.rmtree(directory, ignore_errors=True)
         raise
@@ -222,11 +269,13 @@ def _runtime_directory() -> str | None:
     return directory if ours and stat.S_ISDIR(status.st_mode) else None
 
 
-def _bind(family: socket.AddressFamily, address: str | bytes | tuple[str, int]) -> socket.socket:
+def _bind(
+    family: socket.AddressFamily, address: str | bytes | tuple[str, int], backlog: int
+) -> socket.socket:
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
         sock.bind(address)
-        sock.listen(_BACKLOG)
+        sock.listen(backlog)
     except OSError:
         sock.close()
         raise
@@ -249,6 +298,33 @@ def _announced(parameter: object, family: socket.AddressFamily) -> tuple[str | N
     # telepathy-glib binds to any address and announces that; the socket is reached over loopback
     # anyway
     return (None if ip.is_unspecified else str(ip)), port
+
+
+def _named(parameter: object, family: socket.AddressFamily) -> _Network:
+    """Check a Socket_Netmask_IPv4 or -IPv6: an address and how many of its bits count."""
+    if not isinstance(parameter, list | tuple) or len(parameter) != 2:
+        raise InvalidArgument("netmask access control needs an address and a length")
+    host, length = parameter
+    wanted = ipaddress.IPv4Network if family == socket.AF_INET else ipaddress.IPv6Network
+    if not isinstance(host, str) or not isinstance(length, int) or length < 0:
+        raise InvalidArgument("netmask access control needs an address and a length")
+    try:
+        return wanted((host, length), strict=False)
+    except ValueError as error:
+        raise InvalidArgument("this is no network of the address family") from error
+
+
+def _own_address(network: _Network, loopback: str) -> str:
+    """Where to listen for a network: one address of ours inside it, never all that we have."""
+    for host in (*usable_addresses(), loopback):
+        if _within(network, host):
+            return host
+    raise NotAvailable("This computer has no address in that network")
+
+
+def _within(network: _Network, host: str) -> bool:
+    ip = ipaddress.ip_address(host.partition("%")[0])
+    return ip.version == network.version and ip in network
 
 
 def _same_user(sock: socket.socket) -> bool:

@@ -26,6 +26,10 @@ CHUNK = 96 * 1024
 TURN = 0.001
 
 
+# SocketStream has a property of that name.
+_Socket = socket.socket
+
+
 class _Turns:
     """When the loop last had a turn; one for all streams, since it is one loop that they share."""
 
@@ -230,6 +234,13 @@ class SocketStream:
             return False
         except OSError:
             return True
+
+    def detach(self) -> _Socket:
+        """The socket, which is the caller's from here on; this stream is closed to all others."""
+        self._check_open()
+        self._closed = True
+        self._readiness.close()
+        return self._sock
 
     def close(self) -> None:
         """See ``Stream.close``. Whoever waits on this stream gets StreamBroken."""

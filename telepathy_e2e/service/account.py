@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from telepathy_e2e.service.published_identity import PublishedIdentities
     from telepathy_e2e.service.rooms import Rooms
     from telepathy_e2e.service.text import TextChannels
+    from telepathy_e2e.service.tubes import Tubes
 
 
 class Account(Owner, Protocol):
@@ -68,6 +69,7 @@ class Account(Owner, Protocol):
     published: PublishedIdentities
     rooms: Rooms
     text: TextChannels
+    tubes: Tubes
     calls: Calls
 
     @property

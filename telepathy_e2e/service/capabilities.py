@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
+from telepathy_e2e.jingle.tubes import MAX_SERVICES, TUBES_NS, Kind, feature
+from telepathy_e2e.jingle.tubes import services as announced_services
 from telepathy_e2e.service import names
 
 if TYPE_CHECKING:  # the daemon shows the classes before there is an account
@@ -32,6 +34,7 @@ CALL_FEATURES = (
 FILE_TRANSFER_FEATURE = "urn:xmpp:jingle:apps:file-transfer:5"
 
 # What this program does whoever is there to look at it.
+# Tubes are announced even if no client has asked for it: Channel.Interface.Tube wants it so.
 BASE_FEATURES = (
     "urn:xmpp:jingle:1",
     "urn:xmpp:jingle:transports:s5b:1",
@@ -41,6 +44,7 @@ BASE_FEATURES = (
     "urn:xmpp:hashes:2",
     "urn:xmpp:hash-function-text-names:sha-256",
     "urn:xmpp:hash-function-text-names:sha-512",
+    TUBES_NS,
 )
 
 # telepathy-glib's temporary request handlers come and go; a client that registers more names
@@ -51,6 +55,7 @@ ChannelClass = tuple[dict[str, object], list[str]]
 
 _TYPE = names.CHANNEL + ".ChannelType"
 _TARGET_TYPE = names.CHANNEL + ".TargetHandleType"
+_REQUESTED = names.CHANNEL + ".Requested"
 
 # Qualified names of what a request for a file transfer may carry besides the fixed properties.
 FILE_TRANSFER_ALLOWED = (
@@ -88,12 +93,24 @@ CALL_ALLOWED = (
     names.SECURABLE + ".Encrypted",
     names.SECURABLE + ".Verified",
 )
+_PROTECTION = (
+    names.END_TO_END_SECURITY + ".RequireEncrypted",
+    names.END_TO_END_SECURITY + ".RequireVerified",
+    names.END_TO_END_SECURITY + ".Replaces",
+    names.SECURABLE + ".Encrypted",
+    names.SECURABLE + ".Verified",
+)
+# Of each kind of tube: its type, and the property that names its service.
+TUBE_TYPES: Final = {
+    Kind.STREAM: (names.STREAM_TUBE, names.STREAM_TUBE + ".Service"),
+    Kind.DBUS: (names.DBUS_TUBE, names.DBUS_TUBE + ".ServiceName"),
+}
 _AUDIO, _VIDEO = names.CALL + ".InitialAudio", names.CALL + ".InitialVideo"
 
 
 def channel_classes() -> list[ChannelClass]:
     """Requests.RequestableChannelClasses."""
-    return [*text_classes(), *room_classes(), *file_classes(), *call_classes()]
+    return [*text_classes(), *room_classes(), *file_classes(), *tube_classes(), *call_classes()]
 
 
 def call_classes(*, audio: bool = True, video: bool = True) -> list[ChannelClass]:
@@ -133,6 +150,20 @@ def file_classes() -> list[ChannelClass]:
             [name for name in FILE_TRANSFER_ALLOWED if name != hash_type],
         ),
     ]
+
+
+def tube_classes(services: Iterable[tuple[Kind, str]] = ()) -> list[ChannelClass]:
+    """Tubes of both kinds and any service, then those of services that somebody waits for."""
+    target = [names.CHANNEL + ".TargetHandle", names.CHANNEL + ".TargetID"]
+    classes: list[ChannelClass] = []
+    for channel_type, named in TUBE_TYPES.values():
+        classes.append(({_TYPE: channel_type, _TARGET_TYPE: 1}, [*target, named, *_PROTECTION]))
+    for kind, service in sorted(services):
+        channel_type, named = TUBE_TYPES[kind]
+        classes.append(
+            ({_TYPE: channel_type, _TARGET_TYPE: 1, named: service}, [*target, *_PROTECTION])
+        )
+    return classes
 
 
 class HandlerCapabilities:
@@ -178,7 +209,23 @@ class HandlerCapabilities:
             features.append(AUDIO_FEATURE)
         if video:
             features.append(VIDEO_FEATURE)
+        features += filter(None, (feature(*each) for each in sorted(self.services())))
         return features
+
+    def services(self) -> frozenset[tuple[Kind, str]]:
+        """Of tubes that some program waits for, and that can be announced."""
+        found = {
+            (kind, service)
+            for filters in self._filters.values()
+            for each in filters
+            for kind, (channel_type, named) in TUBE_TYPES.items()
+            if each.get(_TYPE) == channel_type
+            and each.get(_TARGET_TYPE, 1) == 1
+            and each.get(_REQUESTED) is not True
+            and isinstance(service := each.get(named), str)
+            and feature(kind, service) is not None
+        }
+        return frozenset(sorted(found)[:MAX_SERVICES])
 
     def calls(self) -> tuple[bool, bool]:
         """Whether some program takes calls with sound, and with pictures."""
@@ -201,6 +248,11 @@ def takes_files(resource: Resource) -> bool:
     return resource.features is not None and FILE_TRANSFER_FEATURE in resource.features
 
 
+def takes_tubes(resource: Resource) -> bool:
+    """Whether a contact's client takes tubes (spec/tubes.md)."""
+    return resource.features is not None and TUBES_NS in resource.features
+
+
 def takes_calls(resource: Resource, feature: str = AUDIO_FEATURE) -> bool:
     """Whether a contact's client takes calls (XEP-0167)."""
     return resource.features is not None and feature in resource.features
@@ -209,17 +261,30 @@ def takes_calls(resource: Resource, feature: str = AUDIO_FEATURE) -> bool:
 def contact_classes(resources: Iterable[Resource]) -> list[ChannelClass]:
     """ContactCapabilities of a contact: whoever has an address can be written to."""
     there = list(resources)
+    tubes = [each.features or frozenset() for each in there if takes_tubes(each)]
     return own_classes(
         files=any(takes_files(each) for each in there),
         audio=any(takes_calls(each) for each in there),
         video=any(takes_calls(each, VIDEO_FEATURE) for each in there),
+        tubes=frozenset().union(*map(announced_services, tubes)) if tubes else None,
     )
 
 
-def own_classes(*, files: bool, audio: bool = False, video: bool = False) -> list[ChannelClass]:
-    """The same for who is known to take these, or not to."""
+def own_classes(
+    *,
+    files: bool,
+    audio: bool = False,
+    video: bool = False,
+    tubes: frozenset[tuple[Kind, str]] | None = None,
+) -> list[ChannelClass]:
+    """The same for who is known to take these, or not to.
+
+    Args:
+        tubes: services of tubes; None: no tubes at all.
+    """
     return [
         *text_classes(),
         *(file_classes() if files else []),
+        *([] if tubes is None else tube_classes(tubes)),
         *call_classes(audio=audio, video=video),
     ]

@@ -61,6 +61,7 @@ from telepathy_e2e.service.rooms import Rooms
 from telepathy_e2e.service.server_questions import ServerQuestions
 from telepathy_e2e.service.sessions import Link, SessionHub
 from telepathy_e2e.service.text import TextChannels
+from telepathy_e2e.service.tubes import Tubes
 from telepathy_e2e.tasks import TaskOwner
 from telepathy_e2e.trust.identities import Identities
 from telepathy_e2e.trust.policy import Policy
@@ -184,6 +185,7 @@ class Connection:
         self.client = Client(settings, self, self.questions)
         self.pep = Pep(self)
         self.files = FileTransfers(self)
+        self.tubes = Tubes(self)
         self.presences = PresenceFeature(self)
         self.contact_list = ContactList(self)
         self.groups = ContactGroups(self)
@@ -201,6 +203,7 @@ class Connection:
         self.features: tuple[Feature, ...] = (
             self.rooms,  # whoever is in a room is nobody's contact
             self.files,
+            self.tubes,
             self.presences,
             self.pep,
             self.contact_info,
@@ -216,12 +219,13 @@ class Connection:
         )
         self.managers: tuple[ChannelManager, ...] = (
             self.files,
+            self.tubes,
             self.text,
             self.rooms,
             self.calls,
         )
         # What peers may offer in sessions of one content; calls are below.
-        self.applications: tuple[ApplicationManager, ...] = (self.files,)
+        self.applications: tuple[ApplicationManager, ...] = (self.files, self.tubes)
         self.pep.on(nick.NICK, self.aliases.nick_published)
         self.client.set_features(self._disco())
         self.inband = InBandHub(self.client)
@@ -411,7 +415,8 @@ class Connection:
         if jid == self.self_id:
             audio, video = self._capabilities.calls()
             files = self._capabilities.handles(names.FILE_TRANSFER)
-            return own_classes(files=files, audio=audio, video=video)
+            services = self._capabilities.services()
+            return own_classes(files=files, audio=audio, video=video, tubes=services)
         return contact_classes(self.client.resources(jid))
 
     def _own_jid(self) -> str:

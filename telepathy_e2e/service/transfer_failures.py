@@ -60,12 +60,14 @@ def failure_of(error: Exception) -> TransferFailed:
             return TransferFailed(REMOTE_ERROR, NetworkError(str(error)), "general-error")
 
 
-def ended_by_peer(condition: str) -> TransferFailed:
-    """The peer's session-terminate with another reason than success."""
+def ended_by_peer(condition: str, what: str = "transfer") -> TransferFailed:
+    """The peer's session-terminate with another reason than success.
+
+    Args:
+        what: was ended, for people.
+    """
     if condition in ("cancel", "decline", "busy"):
-        return TransferFailed(
-            REMOTE_STOPPED, Terminated("The contact cancelled the transfer"), None
-        )
+        return TransferFailed(REMOTE_STOPPED, Terminated(f"The contact cancelled the {what}"), None)
     if condition == "security-error":
         return TransferFailed(
             REMOTE_ERROR,

@@ -20,6 +20,7 @@ from telepathy_e2e.bus.channels.call_content import (
     CallStreamInterface,
 )
 from telepathy_e2e.bus.channels.chat_state import ChatStateInterface
+from telepathy_e2e.bus.channels.dbus_tube import DBusTubeInterface
 from telepathy_e2e.bus.channels.destroyable import DestroyableInterface
 from telepathy_e2e.bus.channels.file_transfer import FileTransferInterface
 from telepathy_e2e.bus.channels.group import GroupInterface
@@ -32,8 +33,10 @@ from telepathy_e2e.bus.channels.sasl import SASLInterface
 from telepathy_e2e.bus.channels.security import EndToEndSecurityInterface, SecurableInterface
 from telepathy_e2e.bus.channels.server_authentication import ServerAuthenticationInterface
 from telepathy_e2e.bus.channels.server_tls import ServerTLSInterface
+from telepathy_e2e.bus.channels.stream_tube import StreamTubeInterface
 from telepathy_e2e.bus.channels.subject import SubjectInterface
 from telepathy_e2e.bus.channels.text import TextInterface
+from telepathy_e2e.bus.channels.tube import TubeInterface, shown
 from telepathy_e2e.bus.channels.verification import (
     CertificateRequestInterface,
     PeerVerificationInterface,
@@ -45,12 +48,17 @@ from telepathy_e2e.bus.wire import Variant, plain
 # Fixed properties, names of allowed ones (Requestable_Channel_Class).
 ChannelClass = tuple[dict[str, object], list[str]]
 
+PARAMETERS: Final = f"{TubeInterface.name}.Parameters"
+
 # By name; each is made from a channel of the service layer.
 INTERFACES: Final[Mapping[str, type[Interface]]] = {
     each.name: each
     for each in (
         ChannelInterface,
         FileTransferInterface,
+        StreamTubeInterface,
+        DBusTubeInterface,
+        TubeInterface,
         TextInterface,
         MessagesInterface,
         ChatStateInterface,
@@ -99,8 +107,11 @@ def signatures() -> Mapping[str, str]:
 
 
 def typed(properties: Mapping[str, Any]) -> dict[str, Variant]:
-    """Qualified properties with their types."""
-    return {name: variant(signatures()[name], value) for name, value in properties.items()}
+    """Qualified properties with their types; parameters of a tube bring their own."""
+    return {
+        name: variant(signatures()[name], shown(value) if name == PARAMETERS else value)
+        for name, value in properties.items()
+    }
 
 
 def class_list(classes: Iterable[ChannelClass]) -> list[list[Any]]:
