@@ -18,6 +18,8 @@ from telepathy_e2e.verify.tries import ContactTries
 from telepathy_e2e.xmpp.client import Client, Resource
 
 if TYPE_CHECKING:
+    from xml.etree.ElementTree import Element
+
     from telepathy_e2e.service.aliases import Aliases
     from telepathy_e2e.service.attestations import Attestations
     from telepathy_e2e.service.avatars import Avatars
@@ -29,10 +31,12 @@ if TYPE_CHECKING:
     from telepathy_e2e.service.contact_list import ContactList
     from telepathy_e2e.service.pep import Pep
     from telepathy_e2e.service.presence import PresenceFeature
+    from telepathy_e2e.service.protected_peer import ProtectedPeer
     from telepathy_e2e.service.published_identity import PublishedIdentities
     from telepathy_e2e.service.rooms import Rooms
     from telepathy_e2e.service.text import TextChannels
     from telepathy_e2e.service.tubes import Tubes
+    from telepathy_e2e.service.xml_streams import XmlStreams
 
 
 class Account(Owner, Protocol):
@@ -71,6 +75,7 @@ class Account(Owner, Protocol):
     text: TextChannels
     tubes: Tubes
     calls: Calls
+    xml_streams: XmlStreams
 
     @property
     def channels(self) -> Mapping[str, Channel]:
@@ -96,6 +101,9 @@ class Account(Owner, Protocol):
         self, bare_jid: str, takes: Callable[[Resource], bool], what: str
     ) -> Resource:
         """The resource that takes ``what``; Offline or NotCapable otherwise. See ``peers``."""
+
+    def protected_received(self, stanza: Element, peer: ProtectedPeer) -> None:
+        """A message or presence came through an XML stream."""
 
     def announce(self, channel: Channel) -> None:
         """Show a channel that nobody requested."""

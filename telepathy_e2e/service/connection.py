@@ -56,12 +56,14 @@ from telepathy_e2e.service.inband import InBandHub
 from telepathy_e2e.service.peers import find_peer
 from telepathy_e2e.service.pep import Pep
 from telepathy_e2e.service.presence import PresenceFeature
+from telepathy_e2e.service.protected_peer import ProtectedPeer
 from telepathy_e2e.service.published_identity import PublishedIdentities
 from telepathy_e2e.service.rooms import Rooms
 from telepathy_e2e.service.server_questions import ServerQuestions
 from telepathy_e2e.service.sessions import Link, SessionHub
 from telepathy_e2e.service.text import TextChannels
 from telepathy_e2e.service.tubes import Tubes
+from telepathy_e2e.service.xml_streams import XmlStreams
 from telepathy_e2e.tasks import TaskOwner
 from telepathy_e2e.trust.identities import Identities
 from telepathy_e2e.trust.policy import Policy
@@ -69,7 +71,7 @@ from telepathy_e2e.verify.tries import ContactTries
 from telepathy_e2e.xmpp import nick
 from telepathy_e2e.xmpp.client import Client, Resource
 from telepathy_e2e.xmpp.jid import bare, normalise
-from telepathy_e2e.xmpp.roster import RosterChange
+from telepathy_e2e.xmpp.roster import PRESENCE, RosterChange
 from telepathy_e2e.xmpp.roster_cache import directory as cache_directory
 from telepathy_e2e.xmpp.settings import Password, Settings
 
@@ -198,6 +200,7 @@ class Connection:
         self.published = PublishedIdentities(self)
         self.calls = Calls(self)
         self.text = TextChannels(self)
+        self.xml_streams = XmlStreams(self)
         self.rooms = Rooms(self)
         self.text.is_occupant = self.handles.is_occupant = self.rooms.is_occupant
         self.features: tuple[Feature, ...] = (
@@ -216,6 +219,7 @@ class Connection:
             self.published,
             self.calls,  # before texts, which take whatever has a body
             self.text,  # takes every message that is left
+            self.xml_streams,
         )
         self.managers: tuple[ChannelManager, ...] = (
             self.files,
@@ -225,7 +229,11 @@ class Connection:
             self.calls,
         )
         # What peers may offer in sessions of one content; calls are below.
-        self.applications: tuple[ApplicationManager, ...] = (self.files, self.tubes)
+        self.applications: tuple[ApplicationManager, ...] = (
+            self.files,
+            self.tubes,
+            self.xml_streams,
+        )
         self.pep.on(nick.NICK, self.aliases.nick_published)
         self.client.set_features(self._disco())
         self.inband = InBandHub(self.client)
@@ -349,6 +357,25 @@ class Connection:
         except PeerError as error:
             log.info("a presence was dropped: %s", error)
             return True
+
+    def protected_received(self, stanza: Element, peer: ProtectedPeer) -> None:
+        """A message or presence of an XML stream: for features that ask for these, and no other.
+
+        What servers send, and peers do not (events, carbons, presences of rooms, copies of the
+        contact list), is taken by hooks that never see this.
+        """
+        for feature in self.features:
+            receive = (
+                feature.receive_protected_presence
+                if stanza.tag == PRESENCE
+                else feature.receive_protected_message
+            )
+            try:
+                if receive(stanza, peer):
+                    return
+            except PeerError as error:
+                log.info("a protected stanza was dropped: %s", error)
+                return
 
     def presence_extras(self) -> list[Element]:
         return [element for feature in self.features for element in feature.presence_extras()]

@@ -14,6 +14,7 @@ from xml.etree.ElementTree import Element
 from telepathy_e2e.errors import E2EError, TelepathyError
 from telepathy_e2e.jingle.stanzas import Content
 from telepathy_e2e.service.channel import Channel
+from telepathy_e2e.service.protected_peer import ProtectedPeer
 from telepathy_e2e.service.requests import ChannelRequest
 from telepathy_e2e.service.sessions import Link
 from telepathy_e2e.xmpp.roster import RosterChange
@@ -34,6 +35,15 @@ class Feature:
 
     def receive_presence(self, stanza: Element) -> bool:
         """A presence of any type; True if it says nothing about a contact (as in a room)."""
+        return False
+
+    def receive_protected_message(self, stanza: Element, peer: ProtectedPeer) -> bool:
+        """A message of any type that came through an XML stream with a contact's program, and not
+        through servers; True if it was for us. ``from`` is that program, ``to`` is ours."""
+        return False
+
+    def receive_protected_presence(self, stanza: Element, peer: ProtectedPeer) -> bool:
+        """The same with a presence."""
         return False
 
     def presence_extras(self) -> list[Element]:

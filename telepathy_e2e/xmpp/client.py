@@ -396,6 +396,16 @@ class Client:
         if self._own.set_features(features):
             self.presence_extras_changed()
 
+    def info(self, node: str | None) -> Element:
+        """What we say of ourselves (XEP-0030).
+
+        Args:
+            node: of the question.
+        Raises:
+            PeerError: there is no such node.
+        """
+        return self._own.answer(node)
+
     async def features_of(self, full_jid: str) -> frozenset[str]:
         """What a program can do, asked of itself if its presence did not say.
 
@@ -413,7 +423,7 @@ class Client:
     def _asked_info(self, request: IqRequest) -> None:
         if request.type != "get":
             raise PeerError("disco#info is asked with get", "bad-request")
-        request.reply(self._own.answer(request.payload.get("node")))
+        request.reply(self.info(request.payload.get("node")))
 
     def _asked_items(self, request: IqRequest) -> None:
         if request.type != "get":

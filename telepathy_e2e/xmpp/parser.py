@@ -69,11 +69,22 @@ class StreamParser:
     Args:
         max_stanza: bytes that one stanza may have.
         max_skipped: bytes that one may have that is skipped for being larger than that; 0: none is.
+        max_tag: bytes that one tag may have.
+        who: who sends; the subject of the sentences of errors.
     """
 
-    def __init__(self, max_stanza: int = MAX_STANZA, max_skipped: int = 0) -> None:
+    def __init__(
+        self,
+        max_stanza: int = MAX_STANZA,
+        max_skipped: int = 0,
+        *,
+        max_tag: int = MAX_TAG,
+        who: str = "The server",
+    ) -> None:
         self.max_stanza = max_stanza
         self.max_skipped = max_skipped
+        self._max_tag = max_tag
+        self._who = who
         self._events: list[Event] = []
         self._namespaces: list[tuple[str | None, str]] = []
         self._header: Element | None = None
@@ -95,9 +106,9 @@ class StreamParser:
         parser.CharacterDataHandler = self._text
         parser.StartNamespaceDeclHandler = self._namespace
         # RFC 6120 section 11.1. Entities are how small documents become large ones.
-        parser.StartDoctypeDeclHandler = _restricted
-        parser.CommentHandler = _restricted
-        parser.ProcessingInstructionHandler = _restricted
+        parser.StartDoctypeDeclHandler = self._restricted
+        parser.CommentHandler = self._restricted
+        parser.ProcessingInstructionHandler = self._restricted
         # Newer expats hold a finished stanza back until more arrives. We bound the size ourselves.
         deferral: Callable[[bool], None] | None = getattr(parser, "SetReparseDeferralEnabled", None)
         if deferral is not None:
@@ -114,15 +125,15 @@ class StreamParser:
         # RFC 6120 section 11.6. XML in UTF-8 has no zeros, in UTF-16 it cannot be without; and
         # expat takes that for UTF-16 whatever it was told.
         if b"\0" in data:
-            raise PeerError("The server sent something else than UTF-8", "not-well-formed")
+            raise self._wrong("something else than UTF-8", "not-well-formed")
         self._fed += len(data)
         try:
             self._parser.Parse(data, False)
         except expat.ExpatError:
-            raise PeerError("The server sent broken XML", "not-well-formed") from None
+            raise self._wrong("broken XML", "not-well-formed") from None
         self._check_size(self._fed)
-        if self._fed - self._parser.CurrentByteIndex > MAX_TAG + len(data):
-            raise PeerError("The server sent a tag that is too large", "policy-violation")
+        if self._fed - self._parser.CurrentByteIndex > self._max_tag + len(data):
+            raise self._wrong("a tag that is too large", "policy-violation")
         events, self._events = self._events, []
         if self._fed > RENEW_AFTER:
             self._renew(data)
@@ -131,7 +142,7 @@ class StreamParser:
     def _opened(self, name: str, attributes: dict[str, str]) -> None:
         self._depth += 1
         if self._depth > MAX_DEPTH:
-            raise PeerError("The server sent a stanza that is too deep", "policy-violation")
+            raise self._wrong("a stanza that is too deep", "policy-violation")
         tag = _clark(name)
         attrib = {_clark(key): value for key, value in attributes.items()}
         if self._depth == 1:
@@ -146,7 +157,7 @@ class StreamParser:
         # Of what is skipped as well: expat remembers the names of it.
         self._elements += 1 + len(attrib)
         if self._elements > MAX_ELEMENTS:
-            raise PeerError("The server sent a stanza that is too large", "policy-violation")
+            raise self._wrong("a stanza that is too large", "policy-violation")
         if self._builder is not None:
             element = self._builder.start(tag, attrib)
             if self._depth == 2:
@@ -177,7 +188,7 @@ class StreamParser:
         elif self._skipped is not None:
             return
         elif text.strip():
-            raise PeerError("The server sent text between stanzas", "invalid-xml")
+            raise self._wrong("text between stanzas", "invalid-xml")
         else:
             self._start = self._fed
 
@@ -187,7 +198,7 @@ class StreamParser:
         if size <= self.max_stanza:
             return
         if self._depth < 2 or size > self.max_skipped:
-            raise PeerError("The server sent a stanza that is too large", "policy-violation")
+            raise self._wrong("a stanza that is too large", "policy-violation")
         if self._skipped is None:
             self._skipped = Element(self._root.tag, self._root.attrib)
             self._builder = self._root = None
@@ -195,6 +206,12 @@ class StreamParser:
     def _namespace(self, prefix: str | None, uri: str | None) -> None:
         if self._depth == 0 and self._header is None:
             self._namespaces.append((prefix, uri or ""))
+
+    def _restricted(self, *_: object) -> None:
+        raise self._wrong("XML that XMPP does not allow", "restricted-xml")
+
+    def _wrong(self, what: str, condition: str) -> PeerError:
+        return PeerError(f"{self._who} sent {what}", condition)
 
     def _renew(self, data: bytes) -> None:
         """Start expat afresh after the last whole stanza, if one ended in ``data``."""
@@ -226,10 +243,6 @@ class StreamParser:
             for prefix, uri in self._namespaces
         )
         return f"<{prefixes[0] + ':' if prefixes[0] else ''}{name}{declared}>".encode()
-
-
-def _restricted(*_: object) -> None:
-    raise PeerError("The server sent XML that XMPP does not allow", "restricted-xml")
 
 
 def _clark(name: str) -> str:

@@ -1,0 +1,492 @@
+"""One XML stream with one program of a contact (XEP-0247), from offer to end.
+
+``_initiate`` and ``_respond`` are the two scripts; whatever goes wrong comes out of them, or out of
+the session's events, and ends in ``_end``; nothing else ends a stream. There is no channel: nobody
+here asked for one, and what a stream carries is shown by whoever it is for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import sys
+from collections.abc import AsyncIterator, Callable, Coroutine
+from typing import TYPE_CHECKING, Any, Final, Literal
+from xml.etree.ElementTree import Element
+
+from telepathy_e2e.errors import (
+    Disconnected,
+    EncryptionNotAvailable,
+    NetworkError,
+    NotAvailable,
+    PeerError,
+    SecurityError,
+    TelepathyError,
+)
+from telepathy_e2e.jingle import session as jingle
+from telepathy_e2e.jingle import xml_streams
+from telepathy_e2e.jingle.stanzas import Content
+from telepathy_e2e.net.streams import Stream, StreamBroken
+from telepathy_e2e.role import Role
+from telepathy_e2e.service.failures import NoRoad, SecurityFailed
+from telepathy_e2e.service.protected_peer import ProtectedPeer
+from telepathy_e2e.service.road import Road
+from telepathy_e2e.service.security import Security
+from telepathy_e2e.service.transfer_failures import failure_of, road_broke
+from telepathy_e2e.tasks import TaskOwner
+from telepathy_e2e.trust.policy import Demands
+from telepathy_e2e.xmpp.client import IqTimeout, Resource, StanzaError
+from telepathy_e2e.xmpp.iq import IQ, IQ_TIMEOUT, Iqs
+from telepathy_e2e.xmpp.jid import bare
+from telepathy_e2e.xmpp.peer_stream import (
+    PeerClosed,
+    PeerFailed,
+    PeerOpened,
+    PeerStream,
+    Received,
+)
+
+if TYPE_CHECKING:
+    from telepathy_e2e.service.account import Account
+    from telepathy_e2e.service.sessions import Link
+
+log = logging.getLogger(__name__)
+
+# Seconds from the offer until stanzas can flow. Roads and handshakes have their own limits, which
+# are shorter; this one is for people who do not answer the question that policy puts.
+SETUP_SECONDS: Final = 300.0
+# Seconds without a stanza after which a stream is closed; the next one opens another.
+IDLE_SECONDS: Final = 120.0
+# Seconds for the other side's closing tag, and for its session-terminate: some round trips.
+CLOSE_SECONDS: Final = 5.0
+# Bytes read at once, and parsed before everybody else has a turn.
+CHUNK: Final = 16 * 1024
+SLICE: Final = 4 * 1024
+# Bytes that wait for the road. Past it nothing more of the peer is read: he could ask without
+# reading the answers. Two stanzas of the largest size.
+MAX_UNSENT: Final = 512 * 1024
+
+
+class XmlStream:
+    """See the module; ``sessions.Application`` and ``guard.Payload``.
+
+    Args:
+        account: the connection's services.
+        link: the session.
+        received: gets each message and presence, in order.
+        ended: told once, when it is over.
+    Attributes:
+        iqs: who answers the peer's questions is entered here before the stream opens.
+        ready: done when stanzas can be sent; holds the error if that never came.
+        answered: the session is accepted, or this side did not initiate it.
+        over: nothing of it is left.
+    """
+
+    receives = True
+
+    def __init__(
+        self,
+        account: Account,
+        link: Link,
+        *,
+        received: Callable[[Element, ProtectedPeer], None],
+        ended: Callable[[XmlStream], None],
+    ) -> None:
+        self._account = account
+        self._link = link
+        self._received = received
+        self._ended = ended
+        # A name for questions about it; there is no object of this path.
+        self.object_path = account.next_path("XMLStream")
+        self.target_id = bare(link.peer)
+        self.target_handle = account.handles.of_jid(self.target_id)
+        self.security = _Security(account, self, Demands(encrypted=True))
+        self.peer = link.peer
+        self.over = False
+        self.answered = link.role is Role.RESPONDER
+        self._road = Road(account, link)
+        self._machine = PeerStream(link.role, link.own, link.peer)
+        self.iqs = Iqs(self._send_or_drop)
+        self.iqs.own = link.own
+        self._tasks = TaskOwner(self.object_path)
+        self._streams: list[Stream] = []
+        self._idle: asyncio.TimerHandle | None = None
+        loop = asyncio.get_running_loop()
+        self.ready: asyncio.Future[None] = loop.create_future()
+        self._accepted: asyncio.Future[None] = loop.create_future()
+        # The peer ended the session; the peer's closing tag came.
+        self._terminated: asyncio.Future[None] = loop.create_future()
+        self._peer_closed: asyncio.Future[None] = loop.create_future()
+        self._closes = False
+        self._in_flight = 0
+        self._news = asyncio.Event()
+        self._room = asyncio.Event()
+        self._room.set()
+        # All that was queued is on the road.
+        self._written = asyncio.Event()
+        link.application = self
+
+    # -- what features do with it -------------------------------------------------------------
+
+    def mark(self) -> ProtectedPeer:
+        """Who is at the other end, as far as is known now.
+
+        Raises:
+            NotAvailable: not protected yet.
+        """
+        return ProtectedPeer(
+            self.peer,
+            self.security.identity(),
+            self.security.verified,
+            tuple(self.security.verified_methods),
+        )
+
+    def send(self, stanza: Element) -> None:
+        """Send a message, presence or iq after all that was sent before.
+
+        Raises:
+            Disconnected: not open, or over.
+            InvalidArgument: see ``PeerStream.send``.
+            NotAvailable: the peer does not read what was sent before.
+        """
+        if not self.ready.done() or self.over:
+            raise Disconnected("There is no stream to the contact's client")
+        if not self._room.is_set():
+            raise NotAvailable("The contact's client does not read what is sent to it")
+        self._machine.send(stanza)
+        self._active()
+        self._queued()
+
+    async def ask(
+        self,
+        payload: Element,
+        type: Literal["get", "set"] = "get",
+        timeout: float = IQ_TIMEOUT,  # noqa: ASYNC109, as ``Client.send_iq``
+    ) -> Element | None:
+        """Ask the peer; see ``Client.send_iq``.
+
+        Raises:
+            StanzaError, IqTimeout, Disconnected, InvalidArgument: as there.
+        """
+        return await self.iqs.ask(self.peer, payload, type, timeout)
+
+    def close(self) -> None:
+        """End it in order: what was sent before still arrives."""
+        if not self.ready.done():
+            self._end("cancel", Disconnected("The stream was closed"))
+        elif not self.over and not self._machine.closing:
+            self._closes = True
+            self._machine.close()
+            self._queued()
+            self._tasks.start("close", self._run(self._closing()))
+
+    def abandon(self, condition: str | None, error: TelepathyError) -> None:
+        """End it at once: the contact left the list, the connection goes.
+
+        Args:
+            condition: the reason for the peer; None: he is told by other means.
+        """
+        self._end(condition, error)
+
+    # -- the two scripts ----------------------------------------------------------------------
+
+    def initiate(self, peer: Resource) -> None:
+        self._link.seen_online = True
+        self._tasks.start("script", self._run(self._initiate(peer)))
+
+    def respond(self, content: Content) -> None:
+        """The peer's offer.
+
+        Raises:
+            PeerError, NoRoad, SecurityFailed: it cannot be taken.
+        """
+        xml_streams.check_offer(content.description, content.senders)
+        self._road.offered(content.transport)
+        self.security.received_offer(self._link, content)
+        self._tasks.start("script", self._run(self._respond()))
+
+    async def _initiate(self, peer: Resource) -> None:
+        link = self._link
+        async with _limit(SETUP_SECONDS):
+            security = await self.security.offer(link, peer)
+            content = self._content(await self._road.offer(), security)
+            self.security.offered(content)
+            await link.send(link.session.initiate(content))
+            await self._accepted
+            stream = await self._protect()
+        await self._talk(stream)
+
+    async def _respond(self) -> None:
+        link = self._link
+        async with _limit(SETUP_SECONDS):
+            security = await self.security.accept()
+            content = self._content(await self._road.answer(), security)
+            self.security.accepted(content)
+            link.post(link.session.accept(content))
+            stream = await self._protect()
+        await self._talk(stream)
+
+    def _content(self, transport: Element, security: Element | None) -> Content:
+        session = self._link.session
+        name = (
+            xml_streams.CONTENT_NAME if self._link.role is Role.INITIATOR else session.content_name
+        )
+        return Content(
+            creator="initiator",
+            name=name,
+            senders="both",
+            description=xml_streams.build(),
+            transport=transport,
+            security=security,
+        )
+
+    async def _protect(self) -> Stream:
+        """The road, the handshake, the people. It is protected, or this raises."""
+        road = self._keep(await self._road.connect())
+        stream = self._keep(await self.security.secure(road))
+        self.security.check_identity()
+        return stream
+
+    async def _talk(self, stream: Stream) -> None:
+        self._machine.start()
+        self._active()
+        self._queued()
+        self._tasks.start("write", self._run(self._write(stream)))
+        while not self._machine.over:
+            data = await stream.read(CHUNK)
+            if not data:
+                self._machine.receive_eof()
+            for start in range(0, len(data), SLICE):
+                self._read(data[start : start + SLICE])
+                await asyncio.sleep(0)
+                await self._room.wait()
+
+    def _read(self, data: bytes) -> None:
+        for event in self._machine.receive_data(data):
+            match event:
+                case PeerOpened():
+                    if not self.ready.done():
+                        self.ready.set_result(None)
+                case Received(stanza):
+                    self._active()
+                    if stanza.tag == IQ:
+                        self.iqs.receive(stanza)
+                    else:
+                        self._received(stanza, self.mark())
+                case PeerFailed(condition):
+                    raise _PeerGaveUp(condition)
+                case PeerClosed():
+                    self._peer_closed.set_result(None)
+                    if not self._closes:
+                        self._tasks.start("close", self._run(self._closed_by_peer()))
+        self._queued()
+
+    async def _write(self, stream: Stream) -> None:
+        """What is queued, until our closing tag is on the way."""
+        while True:
+            await self._news.wait()
+            self._news.clear()
+            data = self._machine.data_to_send()
+            self._in_flight = len(data)
+            if data:
+                await stream.write(data)
+            self._in_flight = 0
+            self._measure()
+            if not self._machine.unsent:
+                if self._machine.closing:
+                    with contextlib.suppress(StreamBroken):  # who has all may be gone
+                        await stream.write_eof()
+                    self._written.set()
+                    return
+                self._written.set()
+
+    def _queued(self) -> None:
+        self._written.clear()
+        self._news.set()
+        self._measure()
+
+    def _measure(self) -> None:
+        if self._machine.unsent + self._in_flight > MAX_UNSENT:
+            self._room.clear()
+        else:
+            self._room.set()
+
+    # -- the end ------------------------------------------------------------------------------
+
+    async def _closing(self) -> None:
+        """Our closing tag is on the way: the peer answers with his, then we end the session."""
+        await self._either(self._peer_closed, self._terminated)
+        self._end("success", Disconnected("The stream was closed"))
+
+    async def _closed_by_peer(self) -> None:
+        """His closing tag came and ours is on its way. He ends the session (XEP-0247)."""
+        await self._either(self._terminated)
+        self._end("success", Disconnected("The contact's client closed the stream"))
+
+    async def _either(self, *futures: asyncio.Future[None]) -> None:
+        await asyncio.wait(futures, timeout=CLOSE_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+
+    async def _run(self, script: Coroutine[Any, Any, None]) -> None:
+        try:
+            await script
+        except _PeerGaveUp as error:
+            log.info("a contact's client ended an XML stream: %s", error)
+            self._end("failed-application", NetworkError(str(error)))
+        except (
+            SecurityFailed,
+            TelepathyError,
+            PeerError,
+            NoRoad,
+            StanzaError,
+            IqTimeout,
+        ) as error:
+            if road_broke(error) and not self._terminated.done():
+                # Who gives up closes the road and says why through the servers, which is slower.
+                await self._either(self._terminated)
+            elif isinstance(error, PeerError):
+                await self._say_why()
+            self._fail(error)
+        finally:
+            if sys.exception() is not None:  # a fault of this program
+                self._end("cancel", NotAvailable("Internal error"))
+
+    async def _say_why(self) -> None:
+        """What was queued about the peer's mistake, if he still reads."""
+        self._queued()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(CLOSE_SECONDS):
+                await self._written.wait()
+
+    def _fail(self, error: Exception) -> None:
+        failure = failure_of(error)
+        condition = failure.condition
+        if isinstance(error, PeerError) and not isinstance(error, SecurityError):
+            condition = "failed-application"
+        log.info("an XML stream failed: %s", error)
+        self._end(condition, failure.error)
+
+    def _end(self, condition: str | None, error: TelepathyError) -> None:
+        if self.over:
+            return
+        self.over = True
+        if condition is not None:
+            self._link.terminate(condition)
+        if not self._link.ended:
+            self._link.end()
+        if self._idle is not None:
+            self._idle.cancel()
+        self.security.finished()
+        self.iqs.close()
+        self._road.close()
+        for stream in self._streams:
+            if condition == "success":
+                stream.close()
+            else:
+                stream.abort()
+        if not self.ready.done():
+            self.ready.set_exception(error)
+            self.ready.exception()  # nobody need wait for it
+        self._accepted.cancel()
+        self._tasks.cancel()
+        self._ended(self)
+
+    def _active(self) -> None:
+        if self._idle is not None:
+            self._idle.cancel()
+        self._idle = asyncio.get_running_loop().call_later(IDLE_SECONDS, self.close)
+
+    def _send_or_drop(self, stanza: Element) -> None:
+        """As ``Iqs`` wants it."""
+        if not self.over and not self._machine.closing:
+            self._machine.send(stanza)
+            self._active()
+            self._queued()
+
+    def _keep(self, stream: Stream) -> Stream:
+        self._streams.append(stream)
+        return stream
+
+    # -- ``sessions.Application`` -------------------------------------------------------------
+
+    def session_event(self, event: jingle.Event) -> None:
+        match event:
+            case jingle.Accepted(content):
+                self._answer(content)
+            case jingle.Terminated(reason):
+                if not self._terminated.done():
+                    self._terminated.set_result(None)
+                if reason.condition != "success" or not self._machine.closing:
+                    self._end(None, NetworkError("The contact's client ended the stream"))
+            case jingle.SecurityInfo(payload):
+                self.security.receive(payload)
+            case jingle.SessionInfo():
+                raise PeerError(
+                    "unknown session-info", "feature-not-implemented", jingle="unsupported-info"
+                )
+            case _:
+                self._road.session_event(event)
+
+    def _answer(self, content: Content) -> None:
+        self.answered = True
+        try:
+            xml_streams.check_answer(content.description, content.senders)
+            self.security.answered(content)
+            self._road.answered(content.transport)
+        except PeerError as error:
+            # The session counts as accepted, and no second accept is heard.
+            self._fail(error)
+            if isinstance(error, SecurityError):
+                return  # well-formed, so acknowledged
+            raise
+        self._accepted.set_result(None)
+
+    def peer_offline(self) -> None:
+        self._end("gone", NetworkError("The contact's client went offline"))
+
+    def session_lost(self, error: PeerError | Disconnected | StanzaError | IqTimeout) -> None:
+        self._fail(error)
+
+    # -- ``guard.Payload`` --------------------------------------------------------------------
+
+    def security_changed(self, *changed: str) -> None:
+        """Nobody is told: who gets a stanza gets a mark with it."""
+
+    def security_failed(self, failure: SecurityFailed) -> None:
+        if not road_broke(failure):
+            self._fail(failure)
+
+
+class _PeerGaveUp(Exception):
+    """The peer's ``<stream:error/>``."""
+
+
+class _Security(Security):
+    """Of a stream, which is for the holder of an identity and for nobody else."""
+
+    def check_identity(self) -> None:
+        """That the peer has shown one, and is protected.
+
+        Raises:
+            SecurityFailed: a client that shows certificates of the session alone. Nobody could
+                tell whose stanzas these are.
+        """
+        if self._protected is None or self._protected.leaf_only:
+            raise SecurityFailed(
+                EncryptionNotAvailable("The contact's client does not show who it is")
+            )
+
+    def identity(self) -> bytes:
+        """The peer's fingerprint. Raises: NotAvailable: not known yet."""
+        if self._protected is None or self._protected.leaf_only:
+            raise NotAvailable("The stream is not protected yet")
+        return self._protected.peer_fingerprint
+
+
+@contextlib.asynccontextmanager
+async def _limit(seconds: float) -> AsyncIterator[None]:
+    try:
+        async with asyncio.timeout(seconds):
+            yield
+    except TimeoutError:
+        raise NoRoad("The stream did not come up in time") from None
