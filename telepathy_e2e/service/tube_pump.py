@@ -146,7 +146,7 @@ class Pump:
                     return
                 raise StreamBroken("the tube's stream ended before the tube")
             self._happened(mux.receive_data(data))
-            if mux.pending:
+            if mux.pending or mux.finished:
                 self._wake()
 
     async def _write(self, stream: Stream) -> None:
