@@ -17,8 +17,9 @@ import socket
 import subprocess
 import threading
 import time
-from dataclasses import dataclass, field
+from collections import Counter
 from pathlib import Path
+from typing import Self
 
 ALICE, BOB = "10.213.1.2", "10.213.2.2"
 # The router, as Alice and Bob see it.
@@ -41,40 +42,37 @@ def missing() -> str:
     return ""
 
 
-@dataclass
-class Networks:
-    """Three namespaces; ``close`` removes them."""
+class Namespaces:
+    """Alice's, Bob's and those between them; ``close`` removes them.
 
-    alice: str = field(default_factory=lambda: f"tpe2e-a{os.getpid()}")
-    bob: str = field(default_factory=lambda: f"tpe2e-b{os.getpid()}")
-    router: str = field(default_factory=lambda: f"tpe2e-r{os.getpid()}")
-    _relay: subprocess.Popen[bytes] | None = None
-    _servers: list[asyncio.Server] = field(default_factory=list)
+    Attributes:
+        carried: bytes that went over bridges in both directions, by port.
+    """
+
+    def __init__(self, *between: str) -> None:
+        self.alice, self.bob, *rest = (
+            f"tpe2e-{each}{os.getpid()}" for each in ("a", "b", *between)
+        )
+        self._names = (self.alice, self.bob, *rest)
+        self._relays: list[subprocess.Popen[bytes]] = []
+        self._servers: list[asyncio.Server] = []
+        self.carried: Counter[int] = Counter()
 
     @classmethod
-    def make(cls) -> Networks:
+    def make(cls) -> Self:
         self = cls()
         try:
-            for name in (self.alice, self.bob, self.router):
+            for name in self._names:
                 _ip("netns", "add", name)
                 _ip("-n", name, "link", "set", "lo", "up")
-            for name, here, there in (
-                (self.alice, ALICE, NEAR_ALICE),
-                (self.bob, BOB, NEAR_BOB),
-            ):
-                port = self._port(name)
-                _ip("link", "add", "eth0", "netns", name, "type", "veth",
-                    "peer", "name", port, "netns", self.router)  # fmt: skip
-                _ip("-n", self.router, "addr", "add", f"{there}/24", "dev", port)
-                _ip("-n", self.router, "link", "set", port, "up")
-                _ip("-n", name, "link", "set", "eth0", "up")
-                self.address(name, here, there)
-            self.run(self.router, "sysctl", "-qw", "net.ipv4.ip_forward=1")
-            self.rules("")
+            self._join()
         except BaseException:
             self.close()
             raise
         return self
+
+    def _join(self) -> None:
+        raise NotImplementedError
 
     def within(self, name: str) -> tuple[str, ...]:
         """The command that runs another one in a namespace."""
@@ -83,69 +81,79 @@ class Networks:
     def run(self, name: str, *command: str, data: str = "") -> None:
         subprocess.run([*self.within(name), *command], check=True, input=data.encode())
 
+    def ask(self, name: str, *command: str) -> str:
+        """What a command says."""
+        done = subprocess.run([*self.within(name), *command], check=True, capture_output=True)
+        return done.stdout.decode()
+
+    def cable(self, one: tuple[str, str], other: tuple[str, str]) -> None:
+        """Join a device of one namespace and one of another; each is a namespace and a name."""
+        _ip("link", "add", one[1], "netns", one[0], "type", "veth",
+            "peer", "name", other[1], "netns", other[0])  # fmt: skip
+
+    def device(self, name: str, device: str, address: str) -> None:
+        """Give it an address with its prefix, and let it be used."""
+        _ip("-n", name, "addr", "add", address, "dev", device)
+        _ip("-n", name, "link", "set", device, "up")
+
+    def route(self, name: str, to: str, via: str) -> None:
+        _ip("-n", name, "route", "replace", to, "via", via)
+
     def address(self, name: str, address: str, router: str) -> None:
         """Give a namespace an address of its subnet in the place of those that it has."""
         _ip("-n", name, "addr", "flush", "dev", "eth0", "scope", "global")
-        _ip("-n", name, "addr", "add", f"{address}/24", "dev", "eth0")
-        _ip("-n", name, "route", "replace", "default", "via", router)
+        self.device(name, "eth0", f"{address}/24")
+        self.route(name, "default", router)
 
-    def link(self, name: str, up: bool) -> None:
-        """Plug a namespace in, or pull the plug: it sees no carrier."""
-        _ip("-n", self.router, "link", "set", self._port(name), "up" if up else "down")
+    def filter(self, name: str, through: str, into: str = "", leaving: str = "") -> None:
+        """What a router does with what it forwards, what is for itself, and with addresses (nft).
 
-    def rules(self, through: str, into: str = "") -> None:
-        """What the router does with what it forwards, and with what is for itself (nft)."""
+        Args:
+            leaving: rules of translation, for what was routed already.
+        """
         table = (
             "flush ruleset\ntable inet t {\n"
             f"chain f {{ type filter hook forward priority 0\n{through}\n}}\n"
-            f"chain i {{ type filter hook input priority 0\n{into}\n}}\n}}\n"
+            f"chain i {{ type filter hook input priority 0\n{into}\n}}\n"
         )
-        self.run(self.router, "nft", "-f", "-", data=table)
+        if leaving:
+            table += f"chain n {{ type nat hook postrouting priority 100\n{leaving}\n}}\n"
+        self.run(name, "nft", "-f", "-", data=table + "}\n")
 
-    def lose(self, percent: int) -> None:
-        """Of what is forwarded, in both directions."""
-        # Kernels without netem can do as much with a rule.
-        if all(self._netem(each, percent) for each in (self.alice, self.bob)):
-            return
-        self.rules(f"numgen random mod 100 < {percent} counter drop")
+    def coturn(
+        self, name: str, address: str, directory: Path, *more: str, port: int = TURN_PORT
+    ) -> None:
+        """Run it in a namespace; its files are in ``directory``.
 
-    def _netem(self, name: str, percent: int) -> bool:
-        command = ("tc", "qdisc", "add", "dev", self._port(name), "root", "netem", "loss")
-        if shutil.which("tc") is None:
-            return False
-        done = subprocess.run(
-            [*self.within(self.router), *command, f"{percent}%"], capture_output=True
-        )
-        return done.returncode == 0
-
-    def turn(self, directory: Path, secret: str) -> None:
-        """Run coturn on the router; its certificate is in ``directory``."""
-        output = (directory / "coturn.log").open("wb")
-        self._relay = subprocess.Popen(
+        Args:
+            address: where it listens, and what it gives to others.
+        """
+        log = directory / f"coturn-{port}.log"
+        output = log.open("wb")
+        relay = subprocess.Popen(
             [
-                *self.within(self.router), "turnserver", "-n", "--no-cli", "--no-multicast-peers",
-                "--listening-ip", NEAR_ALICE, "--relay-ip", NEAR_ALICE, "--realm", "example.test",
-                "--use-auth-secret", f"--static-auth-secret={secret}",
-                f"--listening-port={TURN_PORT}", f"--tls-listening-port={TURNS_PORT}",
-                "--cert", str(directory / "cert.pem"), "--pkey", str(directory / "key.pem"),
-                "--no-dtls", "--log-file=stdout", "--pidfile", str(directory / "coturn.pid"),
-                "--userdb", str(directory / "coturn.db"),
+                *self.within(name), "turnserver", "-n", "--no-cli", "--no-multicast-peers",
+                "--listening-ip", address, "--relay-ip", address, "--realm", "example.test",
+                f"--listening-port={port}", "--no-dtls", "--log-file=stdout",
+                "--pidfile", str(directory / f"coturn-{port}.pid"),
+                "--userdb", str(directory / f"coturn-{port}.db"), *more,
             ],
             stdout=output,
             stderr=output,
         )  # fmt: skip
+        self._relays.append(relay)
         output.close()
         deadline = time.monotonic() + 10
-        while not self._listens(TURN_PORT):
-            if time.monotonic() > deadline or self._relay.poll() is not None:
-                raise AssertionError((directory / "coturn.log").read_text(errors="replace"))
+        while not self._listens(name, address, port):
+            if time.monotonic() > deadline or relay.poll() is not None:
+                raise AssertionError(log.read_text(errors="replace"))
             time.sleep(0.05)
 
-    def _listens(self, port: int) -> bool:
-        probe = self._socket(self.alice)
+    def _listens(self, name: str, address: str, port: int) -> bool:
+        probe = self._socket(name)
         with probe:
             probe.settimeout(1)
-            return probe.connect_ex((NEAR_ALICE, port)) == 0
+            return probe.connect_ex((address, port)) == 0
 
     async def bridge(self, name: str, port: int) -> None:
         """What connects to 127.0.0.1 in a namespace gets to 127.0.0.1 here."""
@@ -153,24 +161,28 @@ class Networks:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind(("127.0.0.1", port))
 
+        async def copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            with contextlib.suppress(OSError):
+                while data := await reader.read(1 << 16):
+                    self.carried[port] += len(data)
+                    writer.write(data)
+                    await writer.drain()
+            writer.close()
+
         async def accepted(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             there = await asyncio.open_connection("127.0.0.1", port)
-            await asyncio.gather(_copy(reader, there[1]), _copy(there[0], writer))
+            await asyncio.gather(copy(reader, there[1]), copy(there[0], writer))
 
         self._servers.append(await asyncio.start_server(accepted, sock=listening))
 
     def close(self) -> None:
         for server in self._servers:
             server.close()
-        if self._relay is not None:
-            self._relay.terminate()
-            self._relay.wait()
-        for name in (self.alice, self.bob, self.router):
+        for relay in self._relays:
+            relay.terminate()
+            relay.wait()
+        for name in self._names:
             subprocess.run(["ip", "netns", "del", name], capture_output=True)
-
-    def _port(self, name: str) -> str:
-        """The router's end of a namespace's cable."""
-        return "to-alice" if name == self.alice else "to-bob"
 
     def _socket(self, name: str) -> socket.socket:
         """A socket of a namespace: it stays there whoever uses it."""
@@ -190,12 +202,62 @@ class Networks:
         return made[0]
 
 
-async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    with contextlib.suppress(OSError):
-        while data := await reader.read(1 << 16):
-            writer.write(data)
-            await writer.drain()
-    writer.close()
+class Networks(Namespaces):
+    """Three namespaces: a router between Alice and Bob."""
+
+    def __init__(self) -> None:
+        super().__init__("r")
+        self.router = self._names[2]
+
+    def _join(self) -> None:
+        for name, here, there in ((self.alice, ALICE, NEAR_ALICE), (self.bob, BOB, NEAR_BOB)):
+            port = self._port(name)
+            self.cable((name, "eth0"), (self.router, port))
+            self.device(self.router, port, f"{there}/24")
+            self.address(name, here, there)
+        self.run(self.router, "sysctl", "-qw", "net.ipv4.ip_forward=1")
+        self.rules("")
+
+    def link(self, name: str, up: bool) -> None:
+        """Plug a namespace in, or pull the plug: it sees no carrier."""
+        _ip("-n", self.router, "link", "set", self._port(name), "up" if up else "down")
+
+    def rules(self, through: str, into: str = "") -> None:
+        """What the router does with what it forwards, and with what is for itself (nft)."""
+        self.filter(self.router, through, into)
+
+    def turn(self, directory: Path, secret: str) -> None:
+        """Run coturn on the router; its certificate is in ``directory``."""
+        self.coturn(self.router, NEAR_ALICE, directory, *secured(directory, secret))
+
+    def lose(self, percent: int) -> None:
+        """Of what is forwarded, in both directions."""
+        # Kernels without netem can do as much with a rule.
+        if all(self._netem(each, percent) for each in (self.alice, self.bob)):
+            return
+        self.rules(f"numgen random mod 100 < {percent} counter drop")
+
+    def _netem(self, name: str, percent: int) -> bool:
+        command = ("tc", "qdisc", "add", "dev", self._port(name), "root", "netem", "loss")
+        if shutil.which("tc") is None:
+            return False
+        done = subprocess.run(
+            [*self.within(self.router), *command, f"{percent}%"], capture_output=True
+        )
+        return done.returncode == 0
+
+    def _port(self, name: str) -> str:
+        """The router's end of a namespace's cable."""
+        return "to-alice" if name == self.alice else "to-bob"
+
+
+def secured(directory: Path, secret: str) -> tuple[str, ...]:
+    """Arguments of a coturn that relays for whoever comes from the XMPP server, over TLS too."""
+    return (
+        "--use-auth-secret", f"--static-auth-secret={secret}",
+        f"--tls-listening-port={TURNS_PORT}",
+        "--cert", str(directory / "cert.pem"), "--pkey", str(directory / "key.pem"),
+    )  # fmt: skip
 
 
 def _ip(*arguments: str) -> None:
