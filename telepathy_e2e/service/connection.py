@@ -33,6 +33,7 @@ from telepathy_e2e.service.capabilities import (
     channel_classes,
     contact_classes,
     own_classes,
+    road_features,
 )
 from telepathy_e2e.service.channel import Channel
 from telepathy_e2e.service.client_types import ClientTypes
@@ -52,12 +53,14 @@ from telepathy_e2e.service.events import (
 from telepathy_e2e.service.feature import ApplicationManager, ChannelManager, Feature
 from telepathy_e2e.service.file_transfers import FileTransfers
 from telepathy_e2e.service.handles import Handles
+from telepathy_e2e.service.identity_exchange import IdentityExchange
 from telepathy_e2e.service.inband import InBandHub
 from telepathy_e2e.service.peers import find_peer
 from telepathy_e2e.service.pep import Pep
 from telepathy_e2e.service.presence import PresenceFeature
 from telepathy_e2e.service.protected_peer import ProtectedPeer
 from telepathy_e2e.service.published_identity import PublishedIdentities
+from telepathy_e2e.service.road_memory import RoadMemory
 from telepathy_e2e.service.rooms import Rooms
 from telepathy_e2e.service.server_questions import ServerQuestions
 from telepathy_e2e.service.sessions import Link, SessionHub
@@ -97,7 +100,7 @@ CONNECTED, CONNECTING, DISCONNECTED = range(3)
     REASON_CERT_OTHER_ERROR,
 ) = range(14)
 
-ALL_ROADS = frozenset({"direct", "proxy", "in-band"})
+ALL_ROADS = frozenset({"direct", "proxy", "ice", "in-band"})
 
 
 async def _nobody() -> bool:
@@ -137,7 +140,7 @@ class Connection:
         parameters: every parameter of the protocol by its D-Bus name; defaults are filled in.
         object_path: where the bus layer shows it.
         identities: who certifies session keys.
-        roads: which transports may be used, of ``direct``, ``proxy``, ``in-band``.
+        roads: which transports may be used, of ``direct``, ``proxy``, ``ice``, ``in-band``.
         tries: failed verifications, counted over all connections.
         dispatcher: whether a channel dispatcher is on the bus.
     """
@@ -170,6 +173,7 @@ class Connection:
         self.tasks = TaskOwner(object_path)
         self.listener = Listener()
         self.roads = roads
+        self.road_memory = RoadMemory()
         self.tries = tries if tries is not None else ContactTries()
         self._capabilities = HandlerCapabilities()
         self._keys_seen: set[str] = set()
@@ -201,6 +205,7 @@ class Connection:
         self.calls = Calls(self)
         self.text = TextChannels(self)
         self.xml_streams = XmlStreams(self)
+        self.identity_exchange = IdentityExchange(self)
         self.rooms = Rooms(self)
         self.text.is_occupant = self.handles.is_occupant = self.rooms.is_occupant
         self.features: tuple[Feature, ...] = (
@@ -220,6 +225,7 @@ class Connection:
             self.calls,  # before texts, which take whatever has a body
             self.text,  # takes every message that is left
             self.xml_streams,
+            self.identity_exchange,
         )
         self.managers: tuple[ChannelManager, ...] = (
             self.files,
@@ -394,6 +400,7 @@ class Connection:
 
     def capabilities_changed(self, bare_jid: str) -> None:
         self.client_types.changed(bare_jid)
+        self.identity_exchange.capabilities_changed(bare_jid)
         # As with presence: strangers cost no handle.
         if self._in_roster(bare_jid) or self.handles.find(bare_jid) is not None:
             self.events.emit(ContactCapabilitiesChanged((self.handles.of_jid(bare_jid),)))
@@ -430,7 +437,8 @@ class Connection:
     def _disco(self) -> list[str]:
         """What our service discovery says (XEP-0030)."""
         of_features = [name for each in self.features for name in each.disco]
-        return [*self._capabilities.features(), *of_features]
+        found = [*self._capabilities.features(), *road_features(self.roads), *of_features]
+        return list(dict.fromkeys(found))  # calls have some of them in common with data channels
 
     def contact_capabilities(self, handle: int) -> list[ChannelClass]:
         """ContactCapabilities of a contact.

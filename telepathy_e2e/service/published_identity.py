@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
@@ -49,6 +49,8 @@ MAX_STRANGERS: Final = 256
 # Seconds for which a transfer waits for the node of somebody whose capabilities do not list
 # protection. A server that keeps silent instead of saying no gains nothing but this.
 FIND_SECONDS: Final = 3.0
+# Bytes of what contacts told of their devices by themselves, kept for whoever asks.
+MAX_TOLD: Final = 2 * 1024 * 1024
 # Nodes fetched at the same time: each can be some hundred KB on the stream that carries all else.
 MAX_FETCHES: Final = 4
 
@@ -82,6 +84,13 @@ class PublishedIdentities(Feature):
         self._fetches = asyncio.Semaphore(MAX_FETCHES)
         self._published = False
         self._publishing = False
+        # What contacts told of themselves, over a stream that is protected with one of their keys.
+        self._told: dict[str, tuple[Published, ...]] = {}
+        self._told_bytes = 0
+        # Contacts without a key in their node, who were looked up for one that they had shown.
+        self._compared: set[str] = set()
+        # Told of a contact who has shown a key that his node does not have.
+        self.unknown: Callable[[str], None] = _ignore
         account.pep.on(NODE, self._heard)
 
     # -- what others publish ----------------------------------------------------------------
@@ -147,10 +156,20 @@ class PublishedIdentities(Feature):
         That is no verdict: the node may be old, or the server may have written it. People see it
         through the trust handler, which compares with what it remembers.
         """
-        if self.has_key(bare_jid) and fingerprint not in self._keys[bare_jid]:
+        publishes = self.has_key(bare_jid)
+        if fingerprint not in self._keys.get(bare_jid, ()) and (
+            publishes or self._compare_once(bare_jid)
+        ):
             self._account.tasks.start("compare identity", self._compare(bare_jid, fingerprint))
         # The key agent can be used by now, if it could not when we came.
         self.publish()
+
+    def _compare_once(self, bare_jid: str) -> bool:
+        """Whether a contact who publishes nothing shall be looked up: he may have begun to."""
+        if bare_jid in self._compared or bare_jid not in self._account.client.contacts():
+            return False
+        self._compared.add(bare_jid)
+        return True
 
     async def _compare(self, bare_jid: str, fingerprint: bytes) -> None:
         """Events tell of one device at a time; all of them are in the node."""
@@ -158,11 +177,38 @@ class PublishedIdentities(Feature):
             await self._ask(bare_jid)
         except TelepathyError as error:
             log.info("%s", error)
-        if fingerprint not in self._keys.get(bare_jid, ()):
-            log.warning("a contact's identity is none of those that he publishes")
+        known = self._keys.get(bare_jid, ())
+        if fingerprint not in known:
+            if known:
+                log.warning("a contact's identity is none of those that he publishes")
+            # Who tells nothing of this key, or something else, may be his server.
+            self.unknown(bare_jid)
+
+    async def told(self, bare_jid: str, identities: Sequence[Published]) -> None:
+        """A contact told of his devices himself, over a stream protected with one of their keys.
+
+        Who is at the other end may be unverified, and sits in the middle then: what is said here
+        makes nobody verified either.
+        """
+        good = await asyncio.to_thread(_judge, bare_jid, identities, datetime.now(UTC))
+        for _, fingerprint in good:
+            self._remember(bare_jid, fingerprint)
+        self._told_bytes -= sum(map(_size, self._told.pop(bare_jid, ())))
+        kept = tuple(published for published, _ in good)
+        size = sum(map(_size, kept))
+        if not kept:
+            return
+        if self._told_bytes + size > MAX_TOLD:
+            log.warning("contacts told of more identities than are kept")
+            return
+        self._told[bare_jid] = kept
+        self._told_bytes += size
+        self._account.events.emit(IdentitiesChanged(self._account.handles.of_jid(bare_jid)))
 
     async def fetch(self, handle: int) -> list[Published]:
         """Identities1.GetIdentities: of anybody, asked now; of the right form and for his JID.
+
+        Those that he told of himself come first, so that a server cannot crowd them out.
 
         Raises:
             Disconnected: not connected.
@@ -172,8 +218,17 @@ class PublishedIdentities(Feature):
         jid = self._account.handles.inspect(handle)
         if self._account.status != 0:
             raise Disconnected("The connection is not up")
-        async with self._fetches:
-            return await self._ask(jid)
+        told = self._told.get(jid, ())
+        try:
+            async with self._fetches:
+                published = await self._ask(jid)
+        except TelepathyError:
+            if not told:
+                raise
+            published = []
+        known = {each.identity for each in told}
+        more = (each for each in published if each.identity not in known)
+        return [*told, *more][:MAX_IDENTITIES]
 
     async def _ask(self, jid: str) -> list[Published]:
         try:
@@ -184,7 +239,8 @@ class PublishedIdentities(Feature):
             raise refusal(error, "The contact's identities cannot be had") from error
         except (IqTimeout, PeerError) as error:
             raise refusal(error, "The contact's identities cannot be had") from error
-        good = await asyncio.to_thread(_judge, jid, items[:MAX_IDENTITIES], datetime.now(UTC))
+        found = [each for each in map(_read, items[:MAX_IDENTITIES]) if each is not None]
+        good = await asyncio.to_thread(_judge, jid, found, datetime.now(UTC))
         for _, fingerprint in good:
             self._remember(jid, fingerprint)
         return [published for published, _ in good]
@@ -252,16 +308,33 @@ class PublishedIdentities(Feature):
             raise
 
 
-def _judge(jid: str, items: Sequence[Item], now: datetime) -> list[tuple[Published, bytes]]:
+def _read(item: Item) -> Published | None:
+    try:
+        return None if item.payload is None else parse_published(item.payload)
+    except PeerError as error:
+        log.warning("an identity that a contact publishes was dropped: %s", error)
+        return None
+
+
+def _judge(
+    jid: str, identities: Sequence[Published], now: datetime
+) -> list[tuple[Published, bytes]]:
     good = []
-    for each in items:
+    for each in identities:
         try:
-            if each.payload is not None:
-                published = parse_published(each.payload)
-                good.append((published, check_published(published.identity, jid, now)))
-        except (PeerError, SecurityError) as error:
+            good.append((each, check_published(each.identity, jid, now)))
+        except SecurityError as error:
             log.warning("an identity that a contact publishes was dropped: %s", error)
     return good
+
+
+def _size(published: Published) -> int:
+    said = sum(len(each.data) + len(each.summary) for each in published.attestations)
+    return len(published.identity) + said
+
+
+def _ignore(bare_jid: str) -> None:
+    """Nobody wants to know."""
 
 
 def _says(item: Item, published: Published) -> bool:

@@ -264,10 +264,12 @@ class XmlStream:
 
     def _read(self, data: bytes) -> None:
         for event in self._machine.receive_data(data):
+            if self.over:
+                return  # by what came before it
             match event:
                 case PeerOpened():
-                    if not self.ready.done():
-                        self.ready.set_result(None)
+                    log.debug("an XML stream is open: %s", self.object_path)
+                    self.ready.set_result(None)
                 case Received(stanza):
                     self._active()
                     if stanza.tag == IQ:

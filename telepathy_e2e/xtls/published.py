@@ -7,6 +7,8 @@ judging is done when somebody wants to know.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
@@ -28,6 +30,13 @@ PUBKEY: Final = f"{{{NODE}}}pubkey"
 
 # Identities of one account: one for each device that he uses, and some that he used once.
 MAX_IDENTITIES: Final = 16
+
+# What one device tells another of all of them, over a protected stream (spec/xml-streams.md).
+IDENTITIES: Final = f"{{{NODE}}}identities"
+
+# Bytes of certificates and of what is said of them, in one answer: as base64, with the words
+# around, it fits into a stanza of a stream between two clients (256 KiB).
+MAX_TOLD: Final = 160 * 1024
 
 _IDENTITY: Final = f"{{{NODE}}}identity"
 _ATTESTATION: Final = f"{{{NODE}}}attestation"
@@ -78,6 +87,44 @@ def parse_published(element: Element) -> Published:
         decode(found[0].text, MAX_CERTIFICATE),
         read_attestations(element.findall(_ATTESTATION)),
     )
+
+
+def build_identities(known: Iterable[Published]) -> Element:
+    """The answer to ``<identities/>``: as many of these as fit, the first first.
+
+    Raises:
+        PeerError: one of them is beyond the bounds of an item.
+    """
+    element = Element(IDENTITIES)
+    room = MAX_TOLD
+    for each in list(known)[:MAX_IDENTITIES]:
+        # A certificate is worth more than what others say of it.
+        for published in (each, Published(each.identity)):
+            if _size(published) <= room:
+                room -= _size(published)
+                element.append(build_published(published))
+                break
+    return element
+
+
+def _size(published: Published) -> int:
+    said = sum(len(each.data) + 6 * len(each.summary) + 100 for each in published.attestations)
+    return len(published.identity) + said + 100
+
+
+def parse_identities(element: Element | None) -> list[Published]:
+    """The opposite, as a peer wrote it; what is no identity is left out.
+
+    Raises:
+        PeerError: not an answer.
+    """
+    if element is None or element.tag != IDENTITIES:
+        raise PeerError("something else than identities")
+    found = []
+    for child in list(element)[:MAX_IDENTITIES]:
+        with suppress(PeerError):
+            found.append(parse_published(child))
+    return found
 
 
 def check_published(identity: bytes, bare_jid: str, wall: datetime) -> bytes:

@@ -466,7 +466,17 @@ async def test_one_that_is_not_published_is_told_in_the_log_and_nothing_more(
 async def test_of_one_who_publishes_nothing_nothing_is_expected(
     world: World, caplog: pytest.LogCaptureFixture
 ) -> None:
-    world.published.presented(BOB, identity.identity_fingerprint(BOBS))
-    await world.settle()
+    unknown: list[str] = []
+    world.published.unknown = unknown.append
+    for _ in range(3):
+        world.published.presented(BOB, identity.identity_fingerprint(BOBS))
+        await world.settle()
     assert NONE_OF not in caplog.text
-    assert [to for to, _, _ in world.client.asked if to == BOB] == []
+    # He is looked up once, since he has a key after all, and asked himself.
+    assert [to for to, _, _ in world.client.asked if to == BOB] == [BOB]
+    assert unknown == [BOB]
+    # A stranger's server is not told that he was met.
+    world.published.presented(EVE, identity.identity_fingerprint(EVES))
+    await world.settle()
+    assert [to for to, _, _ in world.client.asked if to == EVE] == []
+    assert unknown == [BOB]

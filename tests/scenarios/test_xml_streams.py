@@ -1,0 +1,84 @@
+"""XML streams between two daemons: contacts' identities from themselves (spec/xml-streams.md)."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+
+import pytest
+import pytest_asyncio
+from dbus_fast import Variant
+
+from telepathy_e2e.xtls.identity import identity_fingerprint
+from telepathy_e2e.xtls.offer import shown
+from telepathy_e2e.xtls.published import check_published
+from tests.support.pair import Pair
+from tests.support.prosody import Prosody
+from tests.support.side import CHANNEL, CONNECTION, E2E, FILE_TRANSFER, Side
+
+IDENTITIES = CONNECTION + ".Interface.Identities1"
+DATA = secrets.token_bytes(50_000)
+# As with a server that does not tell: the node is empty.
+SILENT = {"e2e_publish_identity": Variant("b", False)}
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def pair(prosody: Prosody) -> AsyncIterator[Pair]:
+    pair = await Pair.start(prosody, alice=SILENT, bob=SILENT)
+    yield pair
+    await pair.stop()
+
+
+async def handle_of(side: Side, jid: str) -> int:
+    return int((await side.cm(side.connection, CONNECTION, "RequestHandles", "uas", 1, [jid]))[0])
+
+
+async def identities(side: Side, jid: str) -> list[bytes]:
+    handle = await handle_of(side, jid)
+    found = await side.cm(side.connection, IDENTITIES, "GetIdentities", "u", handle)
+    return [bytes(certificate) for certificate, _ in found]
+
+
+async def told(side: Side, jid: str) -> None:
+    """Wait until a contact has told of himself."""
+    handle = await handle_of(side, jid)
+    await side.signal(lambda s: s.member == "IdentitiesChanged" and s.body == (handle,), timeout=60)
+
+
+async def test_a_key_that_no_server_tells_of_is_told_by_its_owner(pair: Pair) -> None:
+    alice, bob = pair.server.jid("alice"), pair.server.jid("bob")
+    assert await identities(pair.alice, bob) == []
+    mine, theirs = await pair.offer(DATA)
+    got, _ = await asyncio.gather(pair.bob.accept(theirs), pair.alice.provide(mine, DATA))
+    assert got == DATA
+    fingerprints = await pair.alice.get(mine, E2E, "PeerFingerprints")
+    await asyncio.gather(told(pair.alice, bob), told(pair.bob, alice))
+    (bobs,), (alices,) = await identities(pair.alice, bob), await identities(pair.bob, alice)
+    check_published(bobs, bob, datetime.now(UTC))
+    check_published(alices, alice, datetime.now(UTC))
+    assert fingerprints == {"sha-256": shown(identity_fingerprint(bobs))}
+
+
+async def test_nobody_is_shown_anything_of_it(pair: Pair) -> None:
+    """No channels but those of files, on either side."""
+    for side in (pair.alice, pair.bob):
+        types = {
+            properties[CHANNEL + ".ChannelType"]
+            for each in side.signals
+            if each.member == "NewChannels"
+            for _, properties in each.body[0]
+        }
+        assert types == {FILE_TRANSFER}
+
+
+async def test_it_happens_once(pair: Pair) -> None:
+    def opened() -> list[int]:
+        return [side.log.count("an XML stream is open") for side in (pair.alice, pair.bob)]
+
+    assert opened() == [1, 1]
+    assert await pair.send(DATA) == DATA
+    assert opened() == [1, 1]
