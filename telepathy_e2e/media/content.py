@@ -21,7 +21,7 @@ from av import AudioFrame, VideoFrame
 from telepathy_e2e.errors import InvalidArgument, NotAvailable
 from telepathy_e2e.jingle.rtp import Description
 from telepathy_e2e.media import dtmf, frames, inside_aiortc, mapping, volume
-from telepathy_e2e.media.events import DtmfReceived, MediaEvent, MediaLost
+from telepathy_e2e.media.events import DtmfReceived, Heard, MediaEvent, MediaLost
 from telepathy_e2e.media.frames import Kind
 from telepathy_e2e.media.inside_aiortc import SecureTransport
 from telepathy_e2e.media.levels import FLOOR, Meter
@@ -85,6 +85,7 @@ class Content:
         self._send: Description | None = None
         self._receive: Description | None = None
         self._sending = self._receiving = False
+        self._heard = False
         self._held = False
         self._muted = False
         self._volumes = volume.FULL, volume.FULL
@@ -165,7 +166,7 @@ class Content:
         self._apply()
 
     def pause_receiving(self) -> None:
-        self._receiving = False
+        self._receiving = self._heard = False
         self._apply()
 
     async def close(self) -> None:
@@ -269,6 +270,9 @@ class Content:
         if self._receiver is None or not self._receiving or self._held:
             return []
         self._bytes_received += size
+        if not self._heard:
+            self._heard = True
+            self._events(Heard(self.name))
         ready = [packet]
         if self.kind == "video":
             self._look(self._receiver, packet.ssrc)

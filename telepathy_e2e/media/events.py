@@ -96,6 +96,13 @@ class MediaLost:
 
 
 @dataclass(frozen=True, slots=True)
+class Heard:
+    """The first packet of a content since it was opened for them."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
 class DtmfReceived:
     """The peer pressed a key (RFC 4733 section 3.2): see ``dtmf.KEYS``."""
 
@@ -111,6 +118,7 @@ MediaEvent: TypeAlias = (
     | RestartWanted
     | Restarted
     | RoadFailed
+    | Heard
     | MediaLost
     | DtmfReceived
 )

@@ -18,13 +18,14 @@ from telepathy_e2e.errors import (
     NetworkError,
     NotAvailable,
     NotCapable,
+    NotYet,
     PeerError,
     TelepathyError,
     Terminated,
 )
 from telepathy_e2e.jingle import events as jingle
 from telepathy_e2e.jingle import rtp_info
-from telepathy_e2e.jingle.call_negotiation import senders_for
+from telepathy_e2e.jingle.call_negotiation import may_receive, may_send, senders_for
 from telepathy_e2e.role import Role
 from telepathy_e2e.service import names
 from telepathy_e2e.service.call_content import ADDED, INITIAL, CallContent, mute_state
@@ -233,7 +234,8 @@ class Call(ProtectedChannel):
             raise NotAvailable("This call cannot be accepted now")
         by_user = StateReason(self.self_handle, Reason.USER_REQUESTED)
         for content in self._contents.values():
-            if content.disposition == INITIAL:
+            asked = content.stream.local_sending_state == Sending.PENDING_SEND
+            if asked and content.disposition == INITIAL:
                 content.stream.sending(Sending.SENDING, by_user)
         if self.requested:
             self._set_state(State.INITIALISING, by_user)
@@ -447,6 +449,12 @@ class Call(ProtectedChannel):
     def _senders(self, content: CallContent) -> str:
         return senders_for(self._role, content.wants_sending, content.wants_receiving)
 
+    def check_accepted(self) -> None:
+        """See ``call_content.Owner``."""
+        own = State.PENDING_INITIATOR if self.requested else State.INITIALISED
+        if self.state is own:
+            raise NotYet("The call was not accepted yet")
+
     async def set_direction(self, content: CallContent) -> None:
         """See ``call_content.Owner``."""
         if self._dialogue is not None:
@@ -471,10 +479,6 @@ class Call(ProtectedChannel):
     # -- ``call_dialogue.Listener`` -----------------------------------------------------------
 
     def sounding(self) -> None:
-        peer = StateReason(self.target_handle)
-        for content in self._contents.values():
-            if content.wants_receiving:
-                content.stream.receiving(Sending.SENDING, peer)
         if self.state is State.ACCEPTED:
             self._set_state(State.ACTIVE, StateReason())
 
@@ -490,10 +494,9 @@ class Call(ProtectedChannel):
             self._free_name(leg.key[1]),
             leg.media,
             ADDED,
-            wants_sending=False,
-            wants_receiving=True,
             pending=True,
         )
+        self._follow(content, leg)
         self._show_content(content)
 
     def leg_gone(self, key: Key, condition: str) -> None:
@@ -507,11 +510,20 @@ class Call(ProtectedChannel):
 
     def leg_changed(self, leg: Leg) -> None:
         content = self._contents.get(leg.key)
-        if content is None:
-            return
-        sends = leg.senders in ("both", self._role.other.value)
-        state = Sending.SENDING if sends else Sending.NONE
-        content.stream.receiving(state, StateReason(self.target_handle, Reason.USER_REQUESTED))
+        if content is not None:
+            self._follow(content, leg)
+
+    def _follow(self, content: CallContent, leg: Leg) -> None:
+        """Who sends is as the contact says now: stopped at once, but only asked to begin."""
+        content.directions(
+            sends=may_send(self._role, leg.senders),
+            receives=may_receive(self._role, leg.senders),
+            reason=StateReason(self.target_handle, Reason.USER_REQUESTED),
+        )
+
+    def heard(self, key: Key) -> None:
+        if (content := self._contents.get(key)) is not None:
+            content.stream.receiving(Sending.SENDING, StateReason(self.target_handle))
 
     def media_lost(self, key: Key, what: str, text: str) -> None:
         content = self._contents.get(key)
@@ -569,7 +581,8 @@ class Call(ProtectedChannel):
         """A contact's offer at once, before the channel is shown."""
         for leg in legs:
             name = self._free_name(leg.key[1])
-            self._make_content(leg.key, name, leg.media, INITIAL, pending=True)
+            content = self._make_content(leg.key, name, leg.media, INITIAL, pending=True)
+            self._follow(content, leg)
             if leg.media is MediaType.AUDIO and not self.initial_audio:
                 self.initial_audio, self.initial_audio_name = True, name
             if leg.media is MediaType.VIDEO and not self.initial_video:
@@ -590,6 +603,7 @@ class Call(ProtectedChannel):
             del self._contents[old]
             content.key = leg.key
             self._contents[leg.key] = content
+            self._follow(content, leg)
         for key, _ in promised:
             self._drop_content(key, StateReason(self.target_handle))
 

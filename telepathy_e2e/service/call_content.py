@@ -42,6 +42,9 @@ class Owner(Protocol):
     self_handle: int
     tasks: TaskOwner
 
+    def check_accepted(self) -> None:
+        """Raises: NotYet: the user has not placed or taken the call."""
+
     async def set_direction(self, content: CallContent) -> None:
         """Let the peer know what ``wants_sending`` and ``wants_receiving`` are now."""
 
@@ -78,7 +81,13 @@ class CallStream:
         return {self._content.owner.target_handle: self._content.owner.target_id}
 
     async def set_sending(self, send: bool) -> None:
-        """Stream.SetSending."""
+        """Stream.SetSending.
+
+        Raises:
+            NotYet: the call was not accepted, which is what begins it.
+        """
+        if send:
+            self._content.owner.check_accepted()
         self._content.wants_sending = send
         reason = StateReason(self._content.owner.self_handle, Reason.USER_REQUESTED)
         # First of all: nothing more is sent, whatever comes of telling the contact.
@@ -94,10 +103,23 @@ class CallStream:
         if contact != self._content.owner.target_handle:
             raise InvalidHandle("This contact is not in the call")
         self._content.wants_receiving = receive
+        reason = StateReason(self._content.owner.self_handle, Reason.USER_REQUESTED)
+        self.contact_sends(receive, reason)
         await self._content.owner.set_direction(self._content)
-        if not receive:
-            reason = StateReason(self._content.owner.self_handle, Reason.USER_REQUESTED)
+
+    def asked_to_send(self, send: bool, reason: StateReason) -> None:
+        """The contact wants, or does not want, what we send: only users begin."""
+        if not send:
+            self.sending(Sending.NONE, reason)
+        elif self.local_sending_state == Sending.NONE:
+            self.sending(Sending.PENDING_SEND, reason)
+
+    def contact_sends(self, sends: bool, reason: StateReason) -> None:
+        """The contact says so; whether it is true is heard."""
+        if not sends:
             self.receiving(Sending.NONE, reason)
+        elif self._receiving == Sending.NONE:
+            self.receiving(Sending.PENDING_SEND, reason)
 
     def sending(self, state: Sending, reason: StateReason) -> None:
         """What we send changed."""
@@ -166,6 +188,12 @@ class CallContent:
         self.currently_sending_tones = False
         self.deferred_tones = ""
         self._tones: asyncio.Task[None] | None = None
+
+    def directions(self, *, sends: bool, receives: bool, reason: StateReason) -> None:
+        """Who may send is agreed anew, because the contact says so."""
+        self.wants_sending, self.wants_receiving = sends, receives
+        self.stream.asked_to_send(sends, reason)
+        self.stream.contact_sends(receives, reason)
 
     async def remove(self) -> None:
         """Content.Remove."""

@@ -85,6 +85,9 @@ class Listener(Protocol):
     def leg_changed(self, leg: Leg) -> None:
         """The contact sends, or not, from now on."""
 
+    def heard(self, key: Key) -> None:
+        """The contact does send."""
+
     def media_lost(self, key: Key, what: str, text: str) -> None: ...
 
     def dialogue_failed(self, condition: str, error: Exception) -> None:
@@ -177,6 +180,7 @@ class Dialogue:
                 leg.road = road
             self._take(leg, answer)
             leg.agreed = True
+            self._listener.leg_changed(leg)
         self._agree(self._offered, contents)
         self._start_roads()
 
@@ -296,7 +300,7 @@ class Dialogue:
             raise PeerError("the answer is of another kind than the offer")
         if leg.peer.sdes:
             log.info("SDES was offered beside DTLS, and is not used")
-        leg.senders = content.senders or "both"
+        leg.senders = self._senders(leg.key)
         self._roads.take(leg.road, ice.parse(content.transport))
 
     def _agree(self, offered: Sequence[Content], accepted: Sequence[Content]) -> None:
@@ -335,6 +339,8 @@ class Dialogue:
                     self._on_road_failed(road, why, text)
             case media.MediaLost(name, direction, text):
                 self._listener.media_lost(engine_key(name), direction, text)
+            case media.Heard(name):
+                self._listener.heard(engine_key(name))
             case media.DtmfReceived():
                 log.info("the contact pressed a key")
 
@@ -481,9 +487,7 @@ class Dialogue:
                     self._drop(leg, reason.condition if reason else "decline")
             case jingle.ContentModified(key, senders):
                 if (leg := self.legs.get(key)) is not None:
-                    leg.senders = senders
-                    self._listener.leg_changed(leg)
-                    self._start("open", self._open())
+                    self._modified(leg, senders)
             case jingle.DescriptionInfo():
                 return
             case _:
@@ -566,8 +570,26 @@ class Dialogue:
         if leg is None or leg.senders == senders:
             return
         leg.senders = senders
-        self._post(lambda: self._session.content_modify(key, senders))
+        self._post(
+            lambda: self._session.content_modify(key, senders),
+            refused=lambda: self._not_modified(key),
+        )
         await self._open()
+
+    def _not_modified(self, key: Key) -> None:
+        """The contact's client refused what we said of who sends, or had said something first."""
+        leg = self.legs.get(key)
+        if leg is not None and leg.senders != self._senders(key):
+            self._modified(leg, self._senders(key))
+
+    def _modified(self, leg: Leg, senders: str) -> None:
+        leg.senders = senders
+        self._listener.leg_changed(leg)
+        self._start("open", self._open())
+
+    def _senders(self, key: Key) -> str:
+        """As the session has it: an answer only narrows what was offered."""
+        return next((each.senders for each in self._session.contents if each.key == key), "none")
 
     def _drop(self, leg: Leg, condition: str) -> None:
         self._forget(leg)
@@ -646,8 +668,12 @@ class Dialogue:
             if not self._closing:
                 self._listener.dialogue_failed("media-error", error)
 
-    def _post(self, make: Callable[[], object]) -> None:
-        """Send what ``make`` makes, unless the session is over."""
+    def _post(self, make: Callable[[], object], refused: Callable[[], None] | None = None) -> None:
+        """Send what ``make`` makes, unless the session is over.
+
+        Args:
+            refused: called when the contact's client answers with an error, or not at all.
+        """
         if self._link.ended:
             return
         try:
@@ -655,11 +681,13 @@ class Dialogue:
         except NotAvailable as error:
             log.info("not sent: %s", error)
             return
-        self._link.post(stanza, refused=_ignore)  # type: ignore[arg-type]
 
+        def was_refused(error: Exception) -> None:
+            log.info("the contact's client refused a stanza of the call: %s", error)
+            if refused is not None and not self._closing:
+                refused()
 
-def _ignore(error: Exception) -> None:
-    log.info("the contact's client refused a stanza of the call: %s", error)
+        self._link.post(stanza, refused=was_refused)  # type: ignore[arg-type]
 
 
 def _present(element: Element | None) -> Element:

@@ -209,6 +209,59 @@ async def test_pictures_are_added_and_taken_away(pair: Pair) -> None:
     assert await ours.state() == await theirs.state() == ACTIVE
 
 
+async def test_who_is_asked_not_to_send_stops_and_begins_again_when_he_wants(pair: Pair) -> None:
+    ours, theirs = await talking(pair)
+    (content,), (other,) = await ours.contents(), await theirs.contents()
+    stream, his = content + "/Stream", other + "/Stream"
+    (bob,) = await pair.alice.get(stream, STREAM, "RemoteMembers")
+
+    async def shown(side: Side, path: str, name: str, value: object) -> None:
+        async with asyncio.timeout(PATIENCE):
+            while await side.get(path, STREAM, name) != value:
+                await asyncio.sleep(0.02)
+
+    await shown(pair.alice, stream, "RemoteMembers", {bob: 2})
+    await pair.alice.cm(stream, STREAM, "RequestReceiving", "ub", bob, False)
+    await shown(pair.alice, stream, "RemoteMembers", {bob: 0})
+    await shown(pair.bob, his, "LocalSendingState", 0)
+    (stopped,) = [
+        each
+        for each in pair.bob.signals
+        if (each.path, each.member) == (his, "LocalSendingStateChanged") and each.body[0] == 0
+    ]
+    alice = theirs.properties[CHANNEL + ".TargetHandle"]
+    assert stopped.body[1][:2] == (alice, 2)  # it was her wish
+    # What the encoder had already taken is on its way; then he sends nothing, and hears her.
+    heard = (await theirs.figures(packets_received=1))["packets-received"]
+    before = await theirs.figures(packets_received=heard + 25)
+    after = await theirs.figures(packets_received=heard + 75)
+    assert after["packets-sent"] == before["packets-sent"]
+    # She asks, and nobody opens his microphone but he.
+    await pair.alice.cm(stream, STREAM, "RequestReceiving", "ub", bob, True)
+    await shown(pair.bob, his, "LocalSendingState", 1)
+    heard = after["packets-received"]
+    assert (await theirs.figures(packets_received=heard + 25))["packets-sent"] == after[
+        "packets-sent"
+    ]
+    assert await pair.alice.get(stream, STREAM, "RemoteMembers") == {bob: 1}
+    await pair.bob.cm(his, STREAM, "SetSending", "b", True)
+    await shown(pair.alice, stream, "RemoteMembers", {bob: 2})
+    with pytest.raises(DBusFailure) as failure:
+        await pair.alice.cm(stream, STREAM, "RequestReceiving", "ub", 4711, True)
+    assert failure.value.name.endswith(".InvalidHandle")
+
+
+async def test_nobody_sends_before_the_call_is_accepted(pair: Pair) -> None:
+    ours = await call(pair.alice, pair.server.jid("bob"))
+    await ours.accept()
+    theirs = await incoming(pair.bob)
+    (content,) = await theirs.contents()
+    with pytest.raises(DBusFailure) as failure:
+        await pair.bob.cm(content + "/Stream", STREAM, "SetSending", "b", True)
+    assert failure.value.name.endswith(".NotYet")
+    assert await pair.bob.get(content + "/Stream", STREAM, "LocalSendingState") == 1
+
+
 async def test_hold_mute_and_keys(pair: Pair) -> None:
     ours, _ = await talking(pair)
     await pair.alice.cm(ours.path, HOLD, "RequestHold", "b", True)

@@ -26,6 +26,56 @@ async def talk(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Talk]:
         await talk.end()
 
 
+# -- directions -----------------------------------------------------------------------------------
+
+
+def flows(talk: Talk, name: str = "initiator/voice") -> str:
+    """Who sends, and is taken for a sender by the other side."""
+    (sent, received), (sent_there, received_there) = (
+        each.engine.contents[name] for each in (talk.alice, talk.bob)
+    )
+    assert (sent, sent_there) == (received_there, received)
+    return {(True, True): "both", (True, False): "initiator", (False, True): "responder"}.get(
+        (sent, sent_there), "none"
+    )
+
+
+@pytest.mark.parametrize("first", ["alice", "bob"])
+async def test_both_sides_say_who_sends(talk: Talk, first: str) -> None:
+    await talk.talking()
+    assert flows(talk) == "both"
+    pair = (talk.alice, talk.bob) if first == "alice" else (talk.bob, talk.alice)
+    for step, senders in enumerate(("initiator", "none", "responder", "both", "responder")):
+        us, them = pair if step % 2 else pair[::-1]
+        await us.dialogue.set_senders(VOICE, senders)
+        await talk.settle()
+        assert flows(talk) == senders
+        assert them.of("changed")[-1] == (VOICE, senders)
+    assert talk.wire.errors == []
+
+
+async def test_of_two_who_say_so_at_once_the_caller_counts(talk: Talk) -> None:
+    await talk.talking()
+    await talk.alice.dialogue.set_senders(VOICE, "initiator")
+    await talk.bob.dialogue.set_senders(VOICE, "responder")
+    await talk.settle()
+    assert [each.condition for each in talk.wire.errors] == ["conflict"]
+    assert flows(talk) == "initiator"
+    assert talk.bob.dialogue.legs[VOICE].senders == "initiator"
+    assert talk.bob.of("changed") == [(VOICE, "initiator")]
+
+
+async def test_an_answer_lets_nobody_send_who_was_not_to(talk: Talk) -> None:
+    await talk.talking()
+    talk.bob.answers_with = "both"
+    await talk.add("face", senders="initiator")
+    assert talk.alice.engine.contents["initiator/face"] == (True, False)
+    assert talk.alice.of("changed")[-1] == (FACE, "initiator")
+
+
+# -- roads ----------------------------------------------------------------------------------------
+
+
 @pytest.mark.parametrize("why", ["ice", "dtls"])
 @pytest.mark.parametrize("up", [True, False])
 async def test_a_content_whose_own_road_fails_goes_and_the_call_goes_on(
