@@ -145,6 +145,10 @@ class Session(BaseSession):
         if action is Action.TRANSPORT_REPLACE:
             self._transport.offer_refused()
 
+    def declined(self, jingle: Jingle) -> None:
+        if jingle.action is Action.TRANSPORT_REPLACE:
+            self._transport.offer_declined()
+
     # -- the peer's -------------------------------------------------------------------------
 
     def _handle(self, jingle: Jingle) -> list[Event]:

@@ -10,7 +10,7 @@ import logging
 import struct
 import time
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 from aiortc import RTCRtpReceiver, RTCRtpSender, rtcrtpreceiver, rtcrtpsender, rtp
 from aiortc.codecs import get_decoder, get_encoder
@@ -97,7 +97,8 @@ class _Certificate(RTCCertificate):
         context.set_options(SSL.OP_NO_TICKET | SSL.OP_NO_COMPRESSION | SSL.OP_NO_RENEGOTIATION)
         context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
         context.set_cipher_list(CIPHERS)
-        context.set_tlsext_use_srtp(b":".join(each.openssl_profile for each in srtp_profiles))
+        if srtp_profiles:
+            context.set_tlsext_use_srtp(b":".join(each.openssl_profile for each in srtp_profiles))
         context.use_certificate(self._cert)
         context.use_privatekey(self._key)
 
@@ -120,11 +121,15 @@ class SecureTransport(RTCDtlsTransport):
             chain, while the handshake runs; raises ``SecurityError``.
     """
 
+    SRTP: ClassVar[bool] = True
+
     def __init__(
         self, path: Path, credentials: Credentials, check_peer: Callable[[bytes, int], None]
     ) -> None:
         # A Path has what is used of an RTCIceTransport: role, _recv, _send.
         super().__init__(path, [_Certificate(credentials, check_peer)])  # type: ignore[arg-type]
+        if not self.SRTP:
+            self._srtp_profiles = []
         self._check = check_peer
         self._incoming: dict[object, Incoming] = {}
         self._outgoing: dict[int, Numbering] = {}
@@ -179,7 +184,7 @@ class SecureTransport(RTCDtlsTransport):
             peer_leaf=self._peer_leaf(),
             protocol=DTLS_VERSIONS[_version(connection)],
             cipher=connection.get_cipher_name() or "",
-            srtp_profile=connection.get_selected_srtp_profile().decode(),
+            srtp_profile=connection.get_selected_srtp_profile().decode() if self.SRTP else "",
             key_exchange=connection.get_group_name() or "",
         )
 
@@ -253,6 +258,15 @@ class SecureTransport(RTCDtlsTransport):
     async def send_event(self, packet: bytes) -> None:
         """An RTP packet of ours, beside those of senders."""
         await super()._send_rtp(packet)
+
+
+class DataTransport(SecureTransport):
+    """The same without SRTP: for data channels (RFC 8831)."""
+
+    SRTP = False
+
+    def _setup_srtp(self) -> None:
+        """No keys: nothing but DTLS is read."""
 
 
 def _version(connection: SSL.Connection) -> int:

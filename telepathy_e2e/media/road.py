@@ -6,7 +6,7 @@ import asyncio
 import hmac
 import itertools
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 
 from aioice import Candidate as AioCandidate
@@ -73,8 +73,10 @@ class Road:
         credentials: Credentials,
         servers: Sequence[IceServer],
         events: Callable[[MediaEvent], None],
+        association: type[SecureTransport] = SecureTransport,
     ) -> None:
         self.name = name
+        self._association = association
         self._controlling = controlling
         self._credentials = credentials
         self._servers = tuple(servers)
@@ -110,7 +112,14 @@ class Road:
             fingerprints=(print_,),
         )
 
-    async def gather(self) -> None:
+    async def gather(
+        self, more: Callable[[], Awaitable[Sequence[IceServer]]] | None = None
+    ) -> None:
+        """Find our addresses.
+
+        Args:
+            more: asks for further servers; addresses of this machine do not wait for it.
+        """
         generation = self._generation
         connection = generation.connection
         if generation.hosts.is_set() or self._closed:
@@ -131,7 +140,8 @@ class Road:
             return
         found(*hosts)
         generation.hosts.set()
-        await connection.gather_servers(self._servers, self._tasks, found)
+        servers = self._servers if more is None else (*self._servers, *await more())
+        await connection.gather_servers(servers, self._tasks, found)
         connection.servers_done()
         if generation is self._generation and not self._closed:
             self._events(GatheringDone(self.name))
@@ -271,7 +281,7 @@ class Road:
             self._events(Restarted(self.name))
 
     async def _secure(self) -> None:
-        self.dtls = SecureTransport(self._path, self._credentials, self._check_peer)
+        self.dtls = self._association(self._path, self._credentials, self._check_peer)
         try:
             async with asyncio.timeout(DTLS_DEADLINE):
                 facts = await self.dtls.handshake(self._role)

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from telepathy_e2e.service.presence import PresenceFeature
     from telepathy_e2e.service.protected_peer import ProtectedPeer
     from telepathy_e2e.service.published_identity import PublishedIdentities
+    from telepathy_e2e.service.road_memory import RoadMemory
     from telepathy_e2e.service.rooms import Rooms
     from telepathy_e2e.service.text import TextChannels
     from telepathy_e2e.service.tubes import Tubes
@@ -51,6 +52,7 @@ class Account(Owner, Protocol):
     hub: SessionHub
     inband: InBandHub
     roads: frozenset[str]
+    road_memory: RoadMemory
     listener: Listener
     identities: Identities
     tasks: TaskOwner

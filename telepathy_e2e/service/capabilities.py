@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import importlib.util
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
 from telepathy_e2e.jingle.tubes import MAX_SERVICES, TUBES_NS, Kind, feature
@@ -45,6 +46,13 @@ BASE_FEATURES = (
     "urn:xmpp:hash-function-text-names:sha-256",
     "urn:xmpp:hash-function-text-names:sha-512",
     TUBES_NS,
+)
+
+# Data channels (XEP-0343): as in ``jingle.data_channel``.
+DATA_FEATURES = (
+    "urn:xmpp:jingle:transports:ice-udp:1",
+    "urn:xmpp:jingle:transports:dtls-sctp:1",
+    "urn:xmpp:jingle:apps:dtls:0",
 )
 
 # telepathy-glib's temporary request handlers come and go; a client that registers more names
@@ -164,6 +172,16 @@ def tube_classes(services: Iterable[tuple[Kind, str]] = ()) -> list[ChannelClass
             ({_TYPE: channel_type, _TARGET_TYPE: 1, named: service}, [*target, *_PROTECTION])
         )
     return classes
+
+
+def road_features(roads: Collection[str]) -> tuple[str, ...]:
+    """What depends on what is installed and allowed. Nothing is imported to find out.
+
+    Args:
+        roads: as ``Account.roads``.
+    """
+    there = "ice" in roads and importlib.util.find_spec("aiortc") is not None
+    return DATA_FEATURES if there else ()
 
 
 class HandlerCapabilities:

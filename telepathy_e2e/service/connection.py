@@ -33,6 +33,7 @@ from telepathy_e2e.service.capabilities import (
     channel_classes,
     contact_classes,
     own_classes,
+    road_features,
 )
 from telepathy_e2e.service.channel import Channel
 from telepathy_e2e.service.client_types import ClientTypes
@@ -59,6 +60,7 @@ from telepathy_e2e.service.pep import Pep
 from telepathy_e2e.service.presence import PresenceFeature
 from telepathy_e2e.service.protected_peer import ProtectedPeer
 from telepathy_e2e.service.published_identity import PublishedIdentities
+from telepathy_e2e.service.road_memory import RoadMemory
 from telepathy_e2e.service.rooms import Rooms
 from telepathy_e2e.service.server_questions import ServerQuestions
 from telepathy_e2e.service.sessions import Link, SessionHub
@@ -98,7 +100,7 @@ CONNECTED, CONNECTING, DISCONNECTED = range(3)
     REASON_CERT_OTHER_ERROR,
 ) = range(14)
 
-ALL_ROADS = frozenset({"direct", "proxy", "in-band"})
+ALL_ROADS = frozenset({"direct", "proxy", "ice", "in-band"})
 
 
 async def _nobody() -> bool:
@@ -138,7 +140,7 @@ class Connection:
         parameters: every parameter of the protocol by its D-Bus name; defaults are filled in.
         object_path: where the bus layer shows it.
         identities: who certifies session keys.
-        roads: which transports may be used, of ``direct``, ``proxy``, ``in-band``.
+        roads: which transports may be used, of ``direct``, ``proxy``, ``ice``, ``in-band``.
         tries: failed verifications, counted over all connections.
         dispatcher: whether a channel dispatcher is on the bus.
     """
@@ -171,6 +173,7 @@ class Connection:
         self.tasks = TaskOwner(object_path)
         self.listener = Listener()
         self.roads = roads
+        self.road_memory = RoadMemory()
         self.tries = tries if tries is not None else ContactTries()
         self._capabilities = HandlerCapabilities()
         self._keys_seen: set[str] = set()
@@ -434,7 +437,8 @@ class Connection:
     def _disco(self) -> list[str]:
         """What our service discovery says (XEP-0030)."""
         of_features = [name for each in self.features for name in each.disco]
-        return [*self._capabilities.features(), *of_features]
+        found = [*self._capabilities.features(), *road_features(self.roads), *of_features]
+        return list(dict.fromkeys(found))  # calls have some of them in common with data channels
 
     def contact_capabilities(self, handle: int) -> list[ChannelClass]:
         """ContactCapabilities of a contact.

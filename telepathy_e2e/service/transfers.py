@@ -296,14 +296,16 @@ class FileTransfer(ProtectedChannel):
         peer = await account.find_peer(self.target_id, takes_files, "files")
         link = self._attach(account.hub.open(peer.jid))
         link.seen_online = True
-        road = self._road = Road(account, link)
+        road = self._road = Road(account, link, self.security, features=peer.features)
+        # First: a transport may have its encryption of it.
+        security = await self.security.offer(link, peer)
         content = Content(
             creator="initiator",
             name="file",
             senders="initiator",
             description=files.build(self._offer),
             transport=await road.offer(),
-            security=await self.security.offer(link, peer),
+            security=security,
         )
         self.security.offered(content)
         await link.send(link.session.initiate(content))
@@ -485,9 +487,9 @@ class FileTransfer(ProtectedChannel):
             demands=Demands(encrypted=False, verified=False),
         )
         transfer._offer = offer
-        transfer._road = Road(account, link)
-        transfer._road.offered(content.transport)
         transfer.security.received_offer(link, content)
+        transfer._road = Road(account, link, transfer.security)
+        transfer._road.offered(content.transport)
         transfer._attach(link)
         return transfer
 

@@ -112,12 +112,12 @@ class Pair:
         **more: Variant,
     ) -> tuple[str, str]:
         """The same where only the size is known (2^64-1: not even that)."""
-        known = _incoming(self.bob)
+        known = incoming(self.bob)
         mine = await self.alice.offer_file(
             self.server.jid("bob"), name, size, **dict(demands or {}), **more
         )
-        await self.bob.signal(lambda _: len(_incoming(self.bob)) > len(known))
-        theirs = next(path for path in _incoming(self.bob) if path not in known)
+        await self.bob.signal(lambda _: len(incoming(self.bob)) > len(known))
+        theirs = next(path for path in incoming(self.bob) if path not in known)
         return mine, theirs
 
     async def send(
@@ -135,7 +135,8 @@ class Pair:
         return got
 
 
-def _incoming(side: Side) -> list[str]:
+def incoming(side: Side) -> list[str]:
+    """The channels of files that were offered, oldest first."""
     return [
         path
         for each in side.signals

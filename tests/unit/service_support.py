@@ -25,6 +25,7 @@ from telepathy_e2e.service.file_transfers import FileTransfers
 from telepathy_e2e.service.handles import Handles
 from telepathy_e2e.service.inband import InBandHub
 from telepathy_e2e.service.peers import find_peer
+from telepathy_e2e.service.road_memory import RoadMemory
 from telepathy_e2e.service.security import Security
 from telepathy_e2e.service.sessions import Link, SessionHub
 from telepathy_e2e.service.transfers import FileTransfer
@@ -273,6 +274,8 @@ class Side:
         self.handler = False
         self.tries = ContactTries()
         self.roads = frozenset({"in-band"})
+        self.road_memory = RoadMemory()
+        self.parameters: dict[str, object] = {"account": jid}
         self.listener = Listener()
         self.channels: dict[str, Channel] = {}
         self.announced: list[Channel] = []
