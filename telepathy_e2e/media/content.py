@@ -267,7 +267,10 @@ class Content:
 
     def take(self, packet: RtpPacket, size: int) -> list[RtpPacket]:
         """For the transport: see ``Incoming``."""
-        if self._receiver is None or not self._receiving or self._held:
+        if self._receiver is None:
+            return []
+        if not self._receiving or self._held:
+            inside_aiortc.not_lost(self._receiver, packet)
             return []
         self._bytes_received += size
         if not self._heard:
@@ -293,6 +296,7 @@ class Content:
             event = self._received_events.packet(packet.timestamp, packet.payload)
             if event is not None:
                 self._events(DtmfReceived(self.name, event))
+            inside_aiortc.not_lost(receiver, packet)
             return False
         self._payload_type = packet.payload_type
         codec = self._clockrates.get(packet.payload_type, ("", 0))[0]

@@ -28,6 +28,7 @@ from aiortc.rtcdtlstransport import (
 from aiortc.rtcrtpparameters import RTCRtpCodecParameters
 from aiortc.rtcrtpreceiver import NackGenerator, RemoteStreamTrack
 from aiortc.rtp import RtcpByePacket, RtcpPacket, RtpPacket, is_rtcp
+from aiortc.utils import uint16_gt
 from cryptography import x509
 from cryptography.hazmat.bindings.openssl.binding import Binding
 from OpenSSL import SSL, crypto
@@ -361,6 +362,22 @@ def make_receiver(kind: str, transport: SecureTransport, rtcp_ssrc: int) -> RTCR
 def undecoded(receiver: RTCRtpReceiver) -> int:
     """How many frames wait for the decoder."""
     return int(receiver._RTCRtpReceiver__decoder_queue.qsize())  # type: ignore[attr-defined]
+
+
+def not_lost(receiver: RTCRtpReceiver, packet: RtpPacket) -> None:
+    """A packet that came and is not for the decoder: neither we nor our reports miss it.
+
+    Before the first one that is for it nothing is missed.
+    """
+    streams = receiver._RTCRtpReceiver__remote_streams  # type: ignore[attr-defined]
+    figures = streams.get(packet.ssrc)
+    if figures is None or figures.max_seq is None:
+        return
+    figures.packets_received += 1
+    if uint16_gt(packet.sequence_number, figures.max_seq):
+        if packet.sequence_number < figures.max_seq:
+            figures.cycles += 1 << 16
+        figures.max_seq = packet.sequence_number
 
 
 def set_ssrcs(sender: RTCRtpSender, ssrc: int, rtx_ssrc: int) -> None:

@@ -307,7 +307,10 @@ async def test_on_hold_nothing_is_heard_whoever_holds(who: str) -> None:
         if who == "alice":
             assert (await call.alice.engine.stats())["c"].packets_sent == sent
         engine.hold(False)
-        await until(lambda: ears.loudest() > 3000)
+        await until(lambda: ears.loudest(0.3) > 3000)
+        figures = (await call.bob.engine.stats())["c"]
+        assert figures.packets_lost == 0
+        assert figures.packets_received >= sent
 
 
 @pytest.mark.parametrize("description", [OPUS, PCMU])
@@ -324,6 +327,7 @@ async def test_keys_arrive_in_order_and_sound_goes_on(description: Description) 
         await until(lambda: len(ears.pcm) > heard + 192000 // 2)
         assert ears.loudest() > 3000
         assert dtmf.KEYS[11] == "#"
+        assert (await call.bob.engine.stats())["c"].packets_lost == 0
 
 
 async def test_keys_need_a_payload_type_for_them() -> None:

@@ -382,3 +382,22 @@ async def test_a_path_waits_for_a_successor_and_says_once_that_it_lost_the_forme
         await path._recv()
     with pytest.raises(ConnectionError):
         await path._send(b"")
+
+
+def test_what_comes_and_is_not_taken_is_not_lost() -> None:
+    receiver = inside_aiortc.make_receiver("audio", transport(), 1)
+    figures = rtcrtpreceiver.StreamStatistics(48000)
+    streams = receiver._RTCRtpReceiver__remote_streams  # type: ignore[attr-defined]
+
+    def packet(number: int) -> RtpPacket:
+        return RtpPacket(payload_type=96, sequence_number=number & 0xFFFF, timestamp=0, ssrc=7)
+
+    inside_aiortc.not_lost(receiver, packet(1))  # nothing is expected yet
+    assert streams == {}
+    streams[7] = figures
+    figures.add(packet(65533))
+    for number in range(65534, 65536 + 5):
+        inside_aiortc.not_lost(receiver, packet(number))
+    inside_aiortc.not_lost(receiver, packet(65536 + 6))
+    figures.add(packet(65536 + 7))
+    assert (figures.packets_received, figures.packets_lost) == (10, 1)
