@@ -60,6 +60,8 @@ SETUP_SECONDS: Final = 300.0
 IDLE_SECONDS: Final = 120.0
 # Seconds for the other side's closing tag, and for its session-terminate: some round trips.
 CLOSE_SECONDS: Final = 5.0
+# Seconds in which the reason may come after the road broke, as for files.
+REASON_SECONDS: Final = 2.0
 # Bytes read at once, and parsed before everybody else has a turn.
 CHUNK: Final = 16 * 1024
 SLICE: Final = 4 * 1024
@@ -105,7 +107,7 @@ class XmlStream:
         self.peer = link.peer
         self.over = False
         self.answered = link.role is Role.RESPONDER
-        self._road = Road(account, link)
+        self._road = Road(account, link, self.security)
         self._machine = PeerStream(link.role, link.own, link.peer)
         self.iqs = Iqs(self._send_or_drop)
         self.iqs.own = link.own
@@ -193,6 +195,7 @@ class XmlStream:
 
     def initiate(self, peer: Resource) -> None:
         self._link.seen_online = True
+        self._road.features = peer.features
         self._tasks.start("script", self._run(self._initiate(peer)))
 
     def respond(self, content: Content) -> None:
@@ -202,8 +205,8 @@ class XmlStream:
             PeerError, NoRoad, SecurityFailed: it cannot be taken.
         """
         xml_streams.check_offer(content.description, content.senders)
-        self._road.offered(content.transport)
         self.security.received_offer(self._link, content)
+        self._road.offered(content.transport)
         self._tasks.start("script", self._run(self._respond()))
 
     async def _initiate(self, peer: Resource) -> None:
@@ -326,8 +329,8 @@ class XmlStream:
         await self._either(self._terminated)
         self._end("success", Disconnected("The contact's client closed the stream"))
 
-    async def _either(self, *futures: asyncio.Future[None]) -> None:
-        await asyncio.wait(futures, timeout=CLOSE_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+    async def _either(self, *futures: asyncio.Future[None], seconds: float = CLOSE_SECONDS) -> None:
+        await asyncio.wait(futures, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
 
     async def _run(self, script: Coroutine[Any, Any, None]) -> None:
         try:
@@ -345,7 +348,7 @@ class XmlStream:
         ) as error:
             if road_broke(error) and not self._terminated.done():
                 # Who gives up closes the road and says why through the servers, which is slower.
-                await self._either(self._terminated)
+                await self._either(self._terminated, seconds=REASON_SECONDS)
             elif isinstance(error, PeerError):
                 await self._say_why()
             self._fail(error)
