@@ -180,11 +180,15 @@ def _free_port() -> int:
 def _wait_until_listening(port: int, server: subprocess.Popen[bytes]) -> None:
     # Not by connecting: -naccept 1 would count that.
     deadline = time.monotonic() + _START_SECONDS
-    wanted = f":{port:04X} 00000000:0000 0A"
-    while wanted not in Path("/proc/net/tcp").read_text():
+    while not listens(port):
         if server.poll() is not None or time.monotonic() > deadline:
             raise RuntimeError("openssl s_server did not start")
         time.sleep(0.01)
+
+
+def listens(port: int) -> bool:
+    """Whether somebody does, on IPv4; nothing connects to him."""
+    return f":{port:04X} 00000000:0000 0A" in Path("/proc/net/tcp").read_text()
 
 
 def _stop(child: subprocess.Popen[bytes]) -> None:
