@@ -77,8 +77,8 @@ class Road:
         self._account = account
         self._link = link
         self._security = security
-        self._renewable = renewable
-        self._features = features
+        self.renewable = renewable
+        self.features = features
         self._tasks = TaskOwner(f"road {link.sid}")
         self._closed = False
         self._answered = False
@@ -257,7 +257,7 @@ class Road:
             self._peer_transport = transport
             self._link.post(self._link.session.transport_accept(transport))
             return
-        up = self._stream is not None and not self._renewable
+        up = self._stream is not None and not self.renewable
         if way is None or up or self._closed or not self._allowed(way) or not self._counted():
             self._reject()
             return
@@ -334,7 +334,7 @@ class Road:
             StreamBroken: in-band was agreed on, and broke.
             SecurityFailed: the transport's own encryption is not with whom it should be.
         """
-        if self._rounds and not self._renewable:
+        if self._rounds and not self.renewable:
             raise AssertionError("this road cannot be renewed")
         if self._stream is not None:  # else the peer has lost it first, and offered another
             self._lose()
@@ -469,7 +469,7 @@ class Road:
         memory = self._account.road_memory
         return ways.order(
             self._account.roads,
-            self._features,
+            self.features,
             protected=self._protected,
             failed=self._failed,
             first=memory.first(bare(self._link.peer), _network(), time.monotonic()),

@@ -195,14 +195,16 @@ class TubeChannel(ProtectedChannel):
         """The script of the side that offers."""
         link = self._attach(self._account.hub.open(peer.jid))
         link.seen_online = True
-        road = self._road = Road(self._account, link)
+        road = self._road = Road(self._account, link, self.security, features=peer.features)
+        # First: a transport may have its encryption of it.
+        security = await self.security.offer(link, peer)
         content = Content(
             creator="initiator",
             name="tube",
             senders="both",
             description=tubes.build(self._tube),
             transport=await road.offer(),
-            security=await self.security.offer(link, peer),
+            security=security,
         )
         self.security.offered(content)
         await link.send(link.session.initiate(content))
@@ -230,9 +232,9 @@ class TubeChannel(ProtectedChannel):
             parameters=offer.parameters,
             demands=Demands(encrypted=False, verified=False),
         )
-        channel._road = Road(account, link)
-        channel._road.offered(content.transport)
         channel.security.received_offer(link, content)
+        channel._road = Road(account, link, channel.security)
+        channel._road.offered(content.transport)
         channel._attach(link)
         return channel
 
