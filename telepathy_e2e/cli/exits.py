@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 OK: Final = 0
-FAILED: Final = 1  # the transfer or call failed, or was declined
+FAILED: Final = 1  # the transfer, call or tube failed, or was declined
 USAGE: Final = 2  # the command line or its input makes no sense
 UNPROTECTED: Final = 3  # not protected as --require demands
 UNVERIFIED: Final = 4  # verification failed, was rejected, or somebody tampered
@@ -15,7 +15,7 @@ INTERRUPTED: Final = 130  # Ctrl-C
 MEANINGS: Final = """\
 exit codes:
   0    done
-  1    the transfer or call failed, was declined, or nobody answered
+  1    the transfer, call or tube failed, was declined, or nobody answered
   2    the command line or a file named on it is wrong
   3    not protected as --require demands; nothing was sent or kept
   4    verification failed or was rejected, or the protection was tampered with

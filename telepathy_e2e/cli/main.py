@@ -1,4 +1,4 @@
-"""``tpe2e``: files and calls, protected end to end, from the command line."""
+"""``tpe2e``: files, calls and tubes, protected end to end, from the command line."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
-from telepathy_e2e.cli import call_options, exits
+from telepathy_e2e.cli import call_options, exits, tube_options
 from telepathy_e2e.cli.exits import FAILED, INTERRUPTED, Exit, UsageError
 from telepathy_e2e.cli.identity_options import add_parser as add_identity
 from telepathy_e2e.cli.output import Output, make_output
@@ -36,7 +36,7 @@ def build_parser() -> argparse.ArgumentParser:
     """All commands and their options."""
     parser = _Parser(
         prog="tpe2e",
-        description="Files and calls over XMPP, protected end to end.",
+        description="Files, calls and shared services over XMPP, protected end to end.",
         epilog=exits.MEANINGS,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -127,6 +127,17 @@ def build_parser() -> argparse.ArgumentParser:
     call_options.add_hangup(hangup)
     _add_account(hangup)
 
+    def add_common(parser: argparse.ArgumentParser) -> None:
+        _add_account(parser)
+        _add_protection(parser, "nothing goes through")
+        _add_answers(parser)
+
+    tube_options.add_tube(
+        command("tube", "share a local service with a contact, or use a shared one"), add_common
+    )
+    forward = command("forward", "make a port here a service that a contact offers, as ssh -L does")
+    tube_options.add_forward(forward, add_common)
+
     status = command("status", "show connections, contacts, and how channels are protected")
     _add_account(status)
 
@@ -145,14 +156,16 @@ def _add_account(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--account", metavar="ACCOUNT", help="which of the accounts logged in")
 
 
-def _add_protection(parser: argparse.ArgumentParser) -> None:
+def _add_protection(
+    parser: argparse.ArgumentParser, nothing: str = "no byte of the file moves"
+) -> None:
     parser.add_argument(
         "--require",
         choices=("encrypted", "verified"),
-        help="no byte of the file moves with less (exit code 3)",
+        help=f"{nothing} with less (exit code 3)",
     )
     parser.add_argument(
-        "--verify", action="store_true", help="verify the contact before the file moves"
+        "--verify", action="store_true", help="verify the contact before anything moves"
     )
 
 
@@ -272,6 +285,14 @@ async def execute(arguments: argparse.Namespace, output: Output) -> int:
             from telepathy_e2e.cli import call
 
             return await call.hangup(arguments, output)
+        case "tube":
+            from telepathy_e2e.cli import tube
+
+            return await tube.run(arguments, output, answers_from(arguments))
+        case "forward":
+            from telepathy_e2e.cli import forward
+
+            return await forward.run(arguments, output, answers_from(arguments))
         case "status":
             from telepathy_e2e.cli import status
 

@@ -27,6 +27,9 @@ FILE_TRANSFER: Final = CHANNEL + ".Type.FileTransfer"
 PEER_VERIFICATION: Final = CHANNEL + ".Type.PeerVerification1"
 CALL: Final = CHANNEL + ".Type.Call1"
 CALL_MEDIA: Final = CHANNEL + ".Interface.CallMedia1"
+STREAM_TUBE: Final = CHANNEL + ".Type.StreamTube"
+DBUS_TUBE: Final = CHANNEL + ".Type.DBusTube"
+TUBE: Final = CHANNEL + ".Interface.Tube"
 HOLD: Final = CHANNEL + ".Interface.Hold"
 CALL_MUTE: Final = TP + "Call1.Interface.Mute"
 CALL_CONTENT: Final = TP + "Call1.Content"
@@ -76,8 +79,28 @@ UNKNOWN_SIZE: Final = 2**64 - 1
 
 # Socket_Address_Type and Socket_Access_Control
 UNIX: Final = 0
+ABSTRACT_UNIX: Final = 1
 IPV4: Final = 2
+IPV6: Final = 3
 LOCALHOST: Final = 0
+CREDENTIALS: Final = 3
+
+
+class TubeState(IntEnum):
+    """Tube_Channel_State."""
+
+    LOCAL_PENDING = 0
+    REMOTE_PENDING = 1
+    OPEN = 2
+    NOT_OFFERED = 3
+
+
+TUBE_STATE: Final = {
+    TubeState.LOCAL_PENDING: "waits for your answer",
+    TubeState.REMOTE_PENDING: "waits for an answer",
+    TubeState.OPEN: "open",
+    TubeState.NOT_OFFERED: "not offered",
+}
 
 
 class CallState(IntEnum):

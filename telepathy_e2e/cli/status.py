@@ -10,6 +10,7 @@ from telepathy_e2e.cli.bus import Bus, BusError
 from telepathy_e2e.cli.exits import OK, NotConnected
 from telepathy_e2e.cli.output import Output
 from telepathy_e2e.cli.trust import alarm_line
+from telepathy_e2e.cli.tubes import service_of, state_of
 from telepathy_e2e.cli.views import ChannelView, ConnectionView, connections, same_account
 from telepathy_e2e.cli.words import Protection, fingerprint_lines, printable, size_text
 
@@ -90,17 +91,20 @@ def _contact(
     types = {fixed.get(names.CHANNEL + ".ChannelType") for fixed, _ in classes}
     takes_files = names.FILE_TRANSFER in types
     takes_calls = names.CALL in types
+    takes_tubes = names.STREAM_TUBE in types
     said = f' "{printable(message)}"' if message else ""
     output.say(
         "contact",
         f"  {printable(identifier)}: {printable(status, 40)}{said}"
-        f"{', takes files' if takes_files else ''}{', takes calls' if takes_calls else ''}",
+        f"{', takes files' if takes_files else ''}{', takes calls' if takes_calls else ''}"
+        f"{', takes tubes' if takes_tubes else ''}",
         account=connection.account,
         contact=identifier,
         presence=status,
         presence_message=message,
         file_transfer=takes_files,
         calls=takes_calls,
+        tubes=takes_tubes,
     )
 
 
@@ -109,6 +113,8 @@ def _channel(channel: ChannelView, output: Output) -> None:
         _transfer(channel, output)
     elif channel.type == names.CALL:
         _call(channel, output)
+    elif channel.type in (names.STREAM_TUBE, names.DBUS_TUBE):
+        _tube(channel, output)
     elif channel.type == names.PEER_VERIFICATION:
         payload = str(channel.get(names.PEER_VERIFICATION, "PayloadChannel", ""))
         output.say(
@@ -144,6 +150,27 @@ def _call(channel: ChannelView, output: Output) -> None:
         channel=channel.path,
         type=channel.type,
         contact=channel.target,
+        direction="outgoing" if channel.requested else "incoming",
+        state=shown,
+        **protection.fields(),
+    )
+    _fingerprints(channel, protection, output)
+
+
+def _tube(channel: ChannelView, output: Output) -> None:
+    protection = Protection(channel)
+    shown = names.TUBE_STATE.get(state_of(channel), "unknown")
+    service = service_of(channel)
+    output.say(
+        "channel",
+        f"  {printable(service)} {'offered to' if channel.requested else 'of'} "
+        f"{printable(channel.target)}: {shown}"
+        f"{'; ' + protection.sentence if protection.encrypted else ''}",
+        style=STYLES[protection.level] if protection.encrypted else "",
+        channel=channel.path,
+        type=channel.type,
+        contact=channel.target,
+        service=service,
         direction="outgoing" if channel.requested else "incoming",
         state=shown,
         **protection.fields(),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
@@ -10,6 +11,9 @@ from telepathy_e2e.cli import names
 from telepathy_e2e.cli.bus import PROPERTIES, Bus, BusError, Signal, typed
 from telepathy_e2e.cli.exits import NotConnected, UsageError
 from telepathy_e2e.cli.together import first
+
+# What is lost of a tube's connections when nobody looks at them.
+MAX_TUBE_NEWS = 4096
 
 # What CallStateChanged says, by the names of the properties.
 _CALL_STATE = ("CallState", "CallFlags", "CallStateReason", "CallStateDetails")
@@ -62,6 +66,8 @@ class ChannelView(View):
         self.finished: tuple[str, str] | None = None
         # What MediaLost said: source or sink, and why.
         self.media_lost: list[tuple[str, str]] = []
+        # What became of a tube's connections: number, and why it is over or None if it is new.
+        self.tube_news: deque[tuple[int, tuple[str, str] | None]] = deque(maxlen=MAX_TUBE_NEWS)
         # Numbers each signal, so that a change and the change back are not taken for nothing.
         self.states: list[Any] = []
 
@@ -89,7 +95,8 @@ class ChannelView(View):
         """Read all properties of the type and of what protects the channel; signals are followed
         from before, and what a signal said is never overwritten by an older answer.
         """
-        for interface in (self.type, names.SECURABLE, names.SECURITY):
+        tube = [names.TUBE] if self.type in (names.STREAM_TUBE, names.DBUS_TUBE) else []
+        for interface in (self.type, *tube, names.SECURABLE, names.SECURITY):
             if interface != self.type and self.type == names.PEER_VERIFICATION:
                 continue
             seen = len(self.states)
@@ -176,6 +183,18 @@ class ChannelView(View):
             case names.CALL_MEDIA, "MediaLost":
                 _, what, why = signal.args
                 self.media_lost.append((what, why))
+            case names.TUBE, "TubeChannelStateChanged":
+                (self.values[names.TUBE, "State"],) = signal.args
+                self.states.append(None)
+            case names.STREAM_TUBE, "NewRemoteConnection":
+                _, _, number = signal.args
+                self.tube_news.append((number, None))
+            case names.STREAM_TUBE, "NewLocalConnection":
+                (number,) = signal.args
+                self.tube_news.append((number, None))
+            case names.STREAM_TUBE, "ConnectionClosed":
+                number, error, message = signal.args
+                self.tube_news.append((number, (error, message)))
             case names.PEER_VERIFICATION, "PeerStarted":
                 (self.peer_started,) = signal.args
             case names.PEER_VERIFICATION, "CeremonyFailed":
@@ -248,16 +267,19 @@ class ConnectionView(View):
         """Call a method of the connection; its results as a list."""
         return await self.bus.call(self.name, self.path, interface, member, signature, *body)
 
-    async def announce(self, what: str, *types: str) -> None:
+    async def announce(self, what: str, *types: str | Mapping[str, str]) -> None:
         """UpdateCapabilities: the command ``what`` handles channels of these types with contacts,
         or with none given no longer does.
+
+        Args:
+            types: a type, or the fixed properties of a class of channels, which are strings.
         """
         classes = [
             {
-                names.CHANNEL + ".ChannelType": typed("s", channel_type),
                 names.CHANNEL + ".TargetHandleType": typed("u", names.HANDLE_TYPE_CONTACT),
+                **{name: typed("s", value) for name, value in _fixed(each).items()},
             }
-            for channel_type in types
+            for each in types
         ]
         client = f"{names.CLIENT}.{what}" if what else names.CLIENT
         await self.call(
@@ -324,6 +346,12 @@ class ConnectionView(View):
         for channel in list(self.channels.values()):
             channel.gone(lost=crashed)
         self._touch()
+
+
+def _fixed(channel_class: str | Mapping[str, str]) -> Mapping[str, str]:
+    if isinstance(channel_class, str):
+        return {names.CHANNEL + ".ChannelType": channel_class}
+    return channel_class
 
 
 async def connections(bus: Bus) -> list[ConnectionView]:
