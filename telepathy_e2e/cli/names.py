@@ -95,7 +95,7 @@ class TubeState(IntEnum):
     NOT_OFFERED = 3
 
 
-TUBE_STATE: Final = {
+TUBE_STATE: Final[dict[int, str]] = {
     TubeState.LOCAL_PENDING: "waits for your answer",
     TubeState.REMOTE_PENDING: "waits for an answer",
     TubeState.OPEN: "open",

@@ -15,7 +15,8 @@ import pytest
 import pytest_asyncio
 
 from telepathy_e2e.xmpp import caps
-from tests.peer.client import CLIENT, Peer
+from tests.peer.client import Peer
+from tests.peer.stanzas import CLIENT
 from tests.scenarios.test_cli import WAIT, Command, Desk
 from tests.support.prosody import Prosody
 from tests.support.side import CHANNEL, Side
