@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import os
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,8 @@ TUBE = CHANNEL + ".Interface.Tube"
 UNIX, ABSTRACT, IPV4, IPV6 = range(4)
 LOCALHOST, PORT, NETMASK, CREDENTIALS = range(4)
 LOCAL_PENDING, REMOTE_PENDING, OPEN, NOT_OFFERED = range(4)
+
+WAIT = 60.0
 
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
@@ -71,7 +73,9 @@ async def connect(
     return await asyncio.open_connection(address[0], address[1], local_addr=own)
 
 
-async def request(side: Side, target: str, service: str = "test", **more: Variant) -> str:
+async def request(
+    side: Side, target: str, service: str = "test", demands: Mapping[str, Variant] | None = None
+) -> str:
     """CreateChannel for a stream tube; its path."""
     path, _ = await side.cm(
         side.connection,
@@ -83,7 +87,7 @@ async def request(side: Side, target: str, service: str = "test", **more: Varian
             CHANNEL + ".TargetHandleType": Variant("u", 1),
             CHANNEL + ".TargetID": Variant("s", target),
             STREAM_TUBE + ".Service": Variant("s", service),
-            **more,
+            **(demands or {}),
         },
     )
     return str(path)
@@ -112,6 +116,19 @@ def error_of(side: Side, path: str) -> str:
 
 def told(side: Side, path: str, member: str) -> list[Signal]:
     return [s for s in side.signals if (s.path, s.member) == (path, member)]
+
+
+async def until(condition: Callable[[], object]) -> None:
+    """Wait for what follows from signals."""
+    async with asyncio.timeout(WAIT):
+        while not condition():
+            await asyncio.sleep(0.01)
+
+
+async def connection_closed(side: Side, path: str, count: int = 1) -> list[str]:
+    """Wait for so many ConnectionClosed; their errors."""
+    await until(lambda: len(told(side, path, "ConnectionClosed")) >= count)
+    return [str(each.body[1]) for each in told(side, path, "ConnectionClosed")]
 
 
 class OpenTube:
@@ -168,12 +185,16 @@ async def offer(
     *,
     service: str = "test",
     parameters: dict[str, Variant] | None = None,
-    **more: Variant,
+    demands: Mapping[str, Variant] | None = None,
 ) -> tuple[str, str]:
-    """Alice offers; (her channel, his)."""
+    """Alice offers; (her channel, his).
+
+    Args:
+        demands: further properties of the request.
+    """
     alice, bob = pair.alice, pair.bob
     before = len([s for s in bob.signals if s.member == "NewChannels" and _of_tube(s)])
-    mine = await request(alice, pair.server.jid("bob"), service, **more)
+    mine = await request(alice, pair.server.jid("bob"), service, demands)
     await alice.cm(mine, STREAM_TUBE, "Offer", "uvua{sv}", kind, address, control, parameters or {})
     theirs, _ = await bob.new_channel(STREAM_TUBE, skip=before)
     return mine, theirs
