@@ -30,8 +30,8 @@ WINDOW: Final = 512 * 1024
 SLACK: Final = 64 * 1024
 #: What a piece costs beside its bytes.
 OVERHEAD: Final = 256
-#: TSNs ahead of the one that is missing. The window in pieces of the usual size, four times.
-MAX_AHEAD: Final = 2048
+#: TSNs ahead of the one that is missing: the window in pieces of the usual size, twice.
+MAX_AHEAD: Final = 1024
 #: Chunks of one packet that are looked at.
 MAX_CHUNKS: Final = 64
 #: Gaps that one acknowledgement tells: a packet has room for some 250.
