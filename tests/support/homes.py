@@ -1,5 +1,7 @@
 """Two homes, each behind a router of its own, and the middle, where servers run.
 
+Alice is in one, Bob in the other: ``homes_with`` and ``people_in`` start all of it.
+
 What the routers translate and what the middle lets through changes while daemons run: a case is
 set with ``Homes.be``. The XMPP server stays where it always is (``Namespaces.bridge``), so that
 there is one way left when nothing else is.
@@ -7,19 +9,28 @@ there is one way left when nothing else is.
 
 from __future__ import annotations
 
+import asyncio
 import re
+import shutil
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Final
 
-from tests.support.networks import TURN_PORT, Namespaces, secured
+from tests.support.networks import TURN_PORT, Namespaces, missing, secured
+from tests.support.pair import Pair
+from tests.support.prosody import Prosody
+from tests.support.side import Side
 
 ALICE, BOB = "10.213.1.2", "10.213.2.2"
 # The middle, where both find its servers; outside of any range for homes.
 MIDDLE: Final = "203.0.113.1"
 STUN_PORT: Final = 3479
 _ROUTERS: Final = (("10.213.1", "198.18.1"), ("10.213.2", "198.18.2"))
+
+_SECRET: Final = "between the two servers"
 
 
 class Router(StrEnum):
@@ -62,6 +73,29 @@ class Case:
     proxy: bool = False
 
 
+_CONE, _SYMMETRIC = Router.CONE, Router.SYMMETRIC
+CASES: Final = {
+    "no routers that translate": (Case(), "direct xtls"),
+    "Alice behind one": (Case(_CONE), "direct xtls"),
+    "Bob behind one": (Case(bob=_CONE), "direct xtls"),
+    "Alice behind one, UDP blocked": (Case(_CONE, middle=Middle.NO_UDP), "direct xtls"),
+    "both behind one": (Case(_CONE, _CONE), "direct dtls-sctp"),
+    "both behind symmetric ones, a relay": (
+        Case(_SYMMETRIC, _SYMMETRIC, relay=True),
+        "relay dtls-sctp",
+    ),
+    "both behind one, UDP blocked, a relay over TCP": (
+        Case(_CONE, _CONE, Middle.NO_UDP, relay=True),
+        "relay dtls-sctp",
+    ),
+    "both behind symmetric ones, no relay": (Case(_SYMMETRIC, _SYMMETRIC), "in-band xtls"),
+    "nothing but XMPP, silent": (Case(middle=Middle.SILENT), "in-band xtls"),
+    "nothing but XMPP, refusing": (Case(middle=Middle.REFUSING), "in-band xtls"),
+    "nothing but XMPP and its proxy": (Case(middle=Middle.SILENT, proxy=True), "proxy xtls"),
+}
+"""What is between the two, and by which way bytes go then (``Homes.way``)."""
+
+
 class Homes(Namespaces):
     """Five namespaces.
 
@@ -100,7 +134,8 @@ class Homes(Namespaces):
         self.coturn(self.middle, MIDDLE, directory, "--stun-only", "--no-tls", port=STUN_PORT)
 
     def be(self, case: Case) -> None:
-        """Change to this case: what was being let through is as well judged anew."""
+        """Change to this case; counting of bytes begins anew."""
+        self.carried.clear()
         for router, kind in zip(self.routers, (case.alice, case.bob), strict=True):
             if kind is Router.OPEN:
                 self.filter(router, "")
@@ -144,6 +179,81 @@ class Homes(Namespaces):
         found = re.search(r"counter packets \d+ bytes (\d+)", said)
         return int(found[1]) if found else 0
 
+    def way(self, server: Prosody, size: int, protocol: str) -> str:
+        """How ``size`` bytes went since the case was set: by where they were seen.
+
+        Args:
+            protocol: EndToEndSecurity1.Protocol.
+        """
+        if self.carried[server.port] > size:
+            carrier = "in-band"
+        elif self.carried[server.proxy_port] > size:
+            carrier = "proxy"
+        else:
+            carrier = "direct" if self.forwarded() > size else "relay"
+        return f"{carrier} {protocol}"
+
     def cut(self) -> None:
         """Nothing gets from one home to the other any more, or to the servers between them."""
         self.filter(self.middle, "drop", 'iifname "lo" accept\ndrop')
+
+
+def why_not() -> str:
+    """Why there can be no homes here; empty: there can."""
+    if shutil.which("turnserver") is None:
+        return "coturn is not installed"
+    return missing()
+
+
+def start_server() -> Prosody:
+    """One that tells of the servers in the middle."""
+    services = (
+        _service("stun", "udp", STUN_PORT) + _service("turn", "udp") + _service("turn", "tcp")
+    )
+    return Prosody.start(
+        modules=["external_services"], settings=f"external_services = {{ {services} }}"
+    )
+
+
+def _service(kind: str, transport: str, port: int = TURN_PORT) -> str:
+    secret = f"secret = '{_SECRET}', algorithm = 'turn', ttl = 600" if kind == "turn" else ""
+    return (
+        f"{{ type = '{kind}', transport = '{transport}', host = '{MIDDLE}', port = {port},"
+        f" {secret} }};"
+    )
+
+
+@asynccontextmanager
+async def homes_with(server: Prosody) -> AsyncIterator[Homes]:
+    """Homes from which the server of ``start_server`` is reached, and the servers in the middle."""
+    homes = await asyncio.to_thread(Homes.make)
+    try:
+        homes.proxy_port = server.proxy_port
+        homes.be(Case())
+        await asyncio.to_thread(homes.servers, server.directory, _SECRET)
+        for name in (homes.alice, homes.bob):
+            for port in (server.port, server.proxy_port):
+                await homes.bridge(name, port)
+        yield homes
+    finally:
+        homes.close()
+
+
+@asynccontextmanager
+async def people_in(
+    homes: Homes, server: Prosody, env: Mapping[str, str] | None = None
+) -> AsyncIterator[Pair]:
+    """Alice and Bob, each in the home.
+
+    Args:
+        env: of their daemons.
+    """
+    sides = await asyncio.gather(
+        Side.start("alice", env=dict(env or {}), within=homes.within(homes.alice)),
+        Side.start("bob", env=dict(env or {}), within=homes.within(homes.bob)),
+    )
+    pair = await Pair.start(server, sides=sides)
+    try:
+        yield pair
+    finally:
+        await pair.stop()

@@ -391,8 +391,12 @@ class Side:
 
     # -- files ------------------------------------------------------------------------------
 
-    async def provide(self, path: str, data: bytes) -> None:
-        """ProvideFile over a unix socket, then the bytes once the transfer is open."""
+    async def provide(self, path: str, data: bytes, *, timeout: float = WAIT) -> None:
+        """ProvideFile over a unix socket, then the bytes once the transfer is open.
+
+        Args:
+            timeout: seconds until it is.
+        """
         address = await self.cm(path, FILE_TRANSFER, "ProvideFile", "uuv", 0, 0, Variant("u", 0))
         try:
             reader, writer = await asyncio.open_unix_connection(os.fsdecode(address))
@@ -400,7 +404,7 @@ class Side:
             # It was over before we got there; its state says why.
             await self.state(path, 5)
             return
-        await self.state(path, 3, 5)
+        await self.state(path, 3, 5, timeout=timeout)
         try:
             writer.write(data)
             await writer.drain()
