@@ -25,6 +25,8 @@ log = logging.getLogger(__name__)
 # Seconds that an offer waits for the addresses of this machine: they are there at once.
 HOSTS = 1.0
 
+_OTHER = {"active": "passive", "passive": "active"}
+
 # Candidates of the answerer that came before its answer.
 MAX_EARLY = 100
 
@@ -222,15 +224,22 @@ class Roads:
         """The peer looks for another way; our side of it, to be answered.
 
         Raises:
-            NotAvailable: there is nothing to restart.
+            NotAvailable: there is nothing to restart, or he wants another DTLS association over
+                it, which nobody in the field does (docs/media.md).
             SecurityError: with another certificate.
         """
         self._check(transport)
         if name not in self._started:
             raise NotAvailable("This road was never there")
+        ours, theirs = self._started[name], _setup(transport.fingerprints)
+        # RFC 8842 section 5.5: other parts in the handshake mean another handshake. To answer
+        # with the parts of the one that there was would leave both sides with different keys.
+        if theirs is not None and theirs not in ("actpass", _OTHER[ours]):
+            raise NotAvailable("Another DTLS association is not made in a call")
         self.info(name, transport)
         self._theirs[name] = transport
-        return self.restart(name)
+        self.restart(name)
+        return self._live().local_transport(name, ours)
 
     # -- inside ----------------------------------------------------------------------------------
 

@@ -268,6 +268,26 @@ async def test_another_certificate_in_the_middle_of_a_call_ends_it(
         await talker.engine.close()
 
 
+async def test_another_association_is_refused_and_the_call_goes_on(bench: Bench) -> None:
+    talker, theirs = await talks(bench)
+    try:
+        # She began as the server of the handshake, for we answered as its client.
+        fingerprint = talker.engine.local_transport("m").fingerprints[0]
+        news = stanzas.content(
+            calls.transport(digest=fingerprint.digest, setup="active"),
+            name="voice",
+            creator="initiator",
+            senders="",
+        )
+        assert await talker.session.send("transport-replace", news) == ("", "")
+        await talker.session.wait("transport-reject")
+        sent = (await theirs.figures(packets_sent=1))["packets-sent"]
+        await theirs.figures(packets_sent=sent + 25)
+        assert await theirs.state() == ACTIVE
+    finally:
+        await talker.engine.close()
+
+
 async def test_a_road_that_one_content_had_for_itself_takes_nothing_but_that_along(
     bench: Bench,
 ) -> None:

@@ -267,6 +267,33 @@ async def test_ice_begins_anew_and_dtls_goes_on() -> None:
         assert ears.loudest() > 3000
 
 
+@pytest.mark.parametrize("who", ["alice", "bob"])
+async def test_a_handshake_that_nobody_announced_changes_nothing(who: str) -> None:
+    """Whoever can send from the peer's address could end calls otherwise (RFC 6347, 4.2.8)."""
+    hello = SSL.Connection(SSL.Context(SSL.DTLS_METHOD), None)
+    hello.set_connect_state()
+    with pytest.raises(SSL.WantReadError):
+        hello.do_handshake()
+    datagram = hello.bio_read(4096)
+    assert datagram[0] == 22
+    async with connected() as call:
+        ears = Ears()
+        await call.open(OPUS, "tone", ears)
+        await until(lambda: ears.loudest() > 3000)
+        sender: MediaEngine = getattr(call, who).engine
+        before = call.alice.engine.export("m", b"label", b"", 32)
+        dtls = sender._roads["m"].dtls
+        assert dtls is not None
+        for _ in range(5):
+            await dtls.transport._send(datagram)
+        heard = len(ears.pcm)
+        await until(lambda: len(ears.pcm) > heard + 192000 // 2)
+        assert ears.loudest(0.3) > 3000
+        for side in (call.alice, call.bob):
+            assert side.engine.export("m", b"label", b"", 32) == before
+            assert not any(isinstance(each, RoadFailed) for each in side.events)
+
+
 async def test_who_leaves_without_a_word_of_ice_is_told_of() -> None:
     async with connected() as call:
         await call.alice.engine._roads["m"]._generation.connection.close()
