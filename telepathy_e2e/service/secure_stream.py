@@ -93,21 +93,28 @@ class SecureStream:
     async def write(self, data: bytes | bytearray | memoryview) -> None:
         async with self._writing:
             self._machine.encrypt(data)
-            pending = self._machine.take()
-            await self._road.write(pending)
+            await self._send()
 
     async def flush(self) -> None:
-        """Send what the machine has for the road: handshake messages, alerts."""
-        async with self._writing:
-            pending = self._machine.take()
-            if pending:
-                await self._road.write(pending)
+        """Send what the machine has for the road: handshake messages, alerts.
+
+        Whoever is writing does it. To wait for him here, where it is read, would be the end of
+        two that write a lot to each other: each would stop reading until the other reads.
+        """
+        if not self._writing.locked():
+            async with self._writing:
+                await self._send()
+
+    async def _send(self) -> None:
+        while pending := self._machine.take():
+            await self._road.write(pending)
 
     async def write_eof(self) -> None:
         """close_notify, then the road's half-close (xtls-wire, section 2 step 6)."""
-        self._machine.close_notify()
-        await self.flush()
-        await self._road.write_eof()
+        async with self._writing:
+            self._machine.close_notify()
+            await self._send()
+            await self._road.write_eof()
 
     def close(self) -> None:
         self._road.close()

@@ -1,0 +1,74 @@
+"""The stream inside TLS: who writes never keeps who reads from reading."""
+
+from __future__ import annotations
+
+import asyncio
+
+from telepathy_e2e.service.secure_stream import SecureStream
+from tests.unit.service_support import pipes, turns, within
+
+
+class Plain:
+    """A machine that protects nothing, and answers each feed with an "ack"."""
+
+    def __init__(self) -> None:
+        self.arrived = bytearray()
+        self.pending = bytearray()
+        self.peer_closed = False
+
+    def feed(self, data: bytes) -> None:
+        self.arrived += data
+        self.pending += b"ack"
+
+    def take(self) -> bytes:
+        pending, self.pending = bytes(self.pending), bytearray()
+        return pending
+
+    def encrypt(self, data: bytes | bytearray | memoryview) -> None:
+        self.pending += data
+
+    def decrypt(self, limit: int) -> bytes:
+        data = bytes(self.arrived[:limit])
+        del self.arrived[:limit]
+        return data
+
+    def close_notify(self) -> None:
+        self.pending += b"end"
+
+
+async def test_reading_goes_on_while_a_write_waits_and_its_answers_follow_the_write() -> None:
+    ours, theirs = pipes()
+    stream = SecureStream(ours, Plain())
+    ours.room.clear()
+    writing = asyncio.ensure_future(stream.write(b"a lot"))
+    await turns()
+    assert ours.waits == 1
+    ours.arrive(b"hello")
+    assert await within(stream.read(100)) == b"hello"
+    assert not writing.done()
+    ours.room.set()
+    await within(writing)
+    assert await theirs.read(100) == b"a lotack"
+
+
+async def test_answers_are_sent_at_once_when_nobody_writes() -> None:
+    ours, theirs = pipes()
+    stream = SecureStream(ours, Plain())
+    ours.arrive(b"hello")
+    assert await within(stream.read(100)) == b"hello"
+    assert await theirs.read(100) == b"ack"
+
+
+async def test_the_end_comes_after_what_is_being_written() -> None:
+    ours, theirs = pipes()
+    stream = SecureStream(ours, Plain())
+    ours.room.clear()
+    writing = asyncio.ensure_future(stream.write(b"data"))
+    await turns()
+    ending = asyncio.ensure_future(stream.write_eof())
+    await turns()
+    ours.room.set()
+    await within(writing)
+    await within(ending)
+    assert await theirs.read(100) == b"dataend"
+    assert await theirs.read(100) == b""
