@@ -63,6 +63,10 @@ LOCAL_PENDING, REMOTE_PENDING, OPEN, NOT_OFFERED = range(4)
 # How long the reason may come after the road broke: a few round trips through the servers.
 REASON_GRACE: Final = 2.0
 
+# Seconds: a road that broke before was not worth having. Of these so many in a row are taken.
+SHORT_LIFE: Final = 5.0
+MAX_SHORT: Final = 5
+
 # A tube that was closed here brings what its programs had ended to its end, and is cut off then.
 LEAVE_SECONDS: Final = 5.0
 
@@ -102,7 +106,7 @@ class TubeChannel(ProtectedChannel):
             replaces=replaces,
         )
         self._account = account
-        self.security: Security = Security(account, self, demands)
+        self.security: Security = Security(account, self, demands, renewable=True)
         self.receives = True  # on both sides: a cut direction has always cut payload
         self.service = service
         self.parameters: dict[str, Value] = dict(parameters or {})
@@ -195,7 +199,9 @@ class TubeChannel(ProtectedChannel):
         """The script of the side that offers."""
         link = self._attach(self._account.hub.open(peer.jid))
         link.seen_online = True
-        road = self._road = Road(self._account, link, self.security, features=peer.features)
+        road = self._road = Road(
+            self._account, link, self.security, renewable=True, features=peer.features
+        )
         # First: a transport may have its encryption of it.
         security = await self.security.offer(link, peer)
         content = Content(
@@ -233,7 +239,7 @@ class TubeChannel(ProtectedChannel):
             demands=Demands(encrypted=False, verified=False),
         )
         channel.security.received_offer(link, content)
-        channel._road = Road(account, link, channel.security)
+        channel._road = Road(account, link, channel.security, renewable=True)
         channel._road.offered(content.transport)
         channel._attach(link)
         return channel
@@ -283,12 +289,31 @@ class TubeChannel(ProtectedChannel):
         """One road after the other, until one side has closed the tube."""
         limits = self.limits[not self.requested]
         pump = self._pump = Pump(Multiplexer(link.role, limits), self, self._tasks)
-        self._stream = await road.connect()
-        stream = await self.security.secure(self._stream)
-        self._set_state(OPEN)
-        await pump.run(stream)
+        loop = asyncio.get_running_loop()
+        short = 0
+        while True:
+            since = loop.time()
+            try:
+                self._stream = await road.connect()
+                stream = await self.security.secure(self._stream)
+                since = loop.time()
+                if self.state != OPEN:
+                    self._set_state(OPEN)
+                await pump.run(stream)
+                break
+            except (StreamBroken, SecurityFailed) as error:
+                if self._stream is not None:
+                    self._stream.abort()
+                short = short + 1 if loop.time() - since < SHORT_LIFE else 0
+                if not road_broke(error) or not self._goes_on(link) or short > MAX_SHORT:
+                    raise
+                log.info("a tube lost its road, and looks for another: %s", error)
         stream.close()
         self._end(TransferFailed(REMOTE_ERROR, _closed_there(), "success"))
+
+    def _goes_on(self, link: Link) -> bool:
+        """Whether another road is wanted when one broke; the first is the road's own affair."""
+        return self.state == OPEN and not self.closed and not link.ended
 
     def _leave(self, error: TelepathyError) -> None:
         """Close an open tube: the channel goes at once, the session when all has arrived."""
