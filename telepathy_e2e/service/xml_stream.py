@@ -29,7 +29,7 @@ from telepathy_e2e.jingle import xml_streams
 from telepathy_e2e.jingle.stanzas import Content
 from telepathy_e2e.net.streams import Stream, StreamBroken
 from telepathy_e2e.role import Role
-from telepathy_e2e.service.failures import NoRoad, SecurityFailed
+from telepathy_e2e.service.failures import Fault, NoRoad, SecurityFailed
 from telepathy_e2e.service.protected_peer import ProtectedPeer
 from telepathy_e2e.service.road import Road
 from telepathy_e2e.service.security import Security
@@ -80,9 +80,11 @@ class XmlStream:
         ended: told once, when it is over.
     Attributes:
         iqs: who answers the peer's questions is entered here before the stream opens.
+        ours: this side initiated the session.
         ready: done when stanzas can be sent; holds the error if that never came.
         answered: the session is accepted, or this side did not initiate it.
         over: nothing of it is left.
+        unwanted: somebody here was asked about it, and said no or nothing.
     """
 
     receives = True
@@ -105,8 +107,10 @@ class XmlStream:
         self.target_handle = account.handles.of_jid(self.target_id)
         self.security = _Security(account, self, Demands(encrypted=True))
         self.peer = link.peer
+        self.ours = link.role is Role.INITIATOR
         self.over = False
-        self.answered = link.role is Role.RESPONDER
+        self.unwanted = False
+        self.answered = not self.ours
         self._road = Road(account, link, self.security)
         self._machine = PeerStream(link.role, link.own, link.peer)
         self.iqs = Iqs(self._send_or_drop)
@@ -364,6 +368,8 @@ class XmlStream:
                 await self._written.wait()
 
     def _fail(self, error: Exception) -> None:
+        if isinstance(error, SecurityFailed) and error.fault is Fault.USER:
+            self.unwanted = True
         failure = failure_of(error)
         condition = failure.condition
         if isinstance(error, PeerError) and not isinstance(error, SecurityError):
@@ -375,6 +381,8 @@ class XmlStream:
         if self.over:
             return
         self.over = True
+        # Before the question is closed by the end itself.
+        self.unwanted = self.unwanted or self.security.asks
         if condition is not None:
             self._link.terminate(condition)
         if not self._link.ended:
@@ -480,6 +488,11 @@ class _Security(Security):
             raise SecurityFailed(
                 EncryptionNotAvailable("The contact's client does not show who it is")
             )
+
+    @property
+    def asks(self) -> bool:
+        """Whether somebody here is being asked."""
+        return self._request is not None or (self._question is not None and not self._gate.done())
 
     def identity(self) -> bytes:
         """The peer's fingerprint. Raises: NotAvailable: not known yet."""

@@ -59,14 +59,22 @@ ProtectedHandler = Callable[[IqRequest, ProtectedPeer], None]
 
 
 class XmlStreams(Feature):
-    """See the module; ``feature.ApplicationManager`` as well."""
+    """See the module; ``feature.ApplicationManager`` as well.
 
-    def __init__(self, account: Account) -> None:
+    Args:
+        account: the connection's services.
+        clock: monotonic, seconds.
+    """
+
+    def __init__(self, account: Account, clock: Callable[[], float] = time.monotonic) -> None:
         self._account = account
+        self._clock = clock
         self._streams: dict[str, XmlStream] = {}
         self._handlers: dict[str, ProtectedHandler] = {}
         # When contacts opened streams, monotonic seconds: in all, and who.
         self._opened: deque[tuple[float, str]] = deque()
+        # Contacts about whose streams somebody here was asked, and said no or nothing.
+        self._unwanted: set[str] = set()
         if account.policy is not Policy.OFF:
             self.disco = (xml_streams.FEATURE,)
         self.on_iq(f"{{{PING}}}ping", _pong)
@@ -129,6 +137,8 @@ class XmlStreams(Feature):
         return stream
 
     def _ended(self, stream: XmlStream) -> None:
+        if stream.unwanted and not stream.ours:
+            self._unwanted.add(stream.target_id)
         if self._streams.get(stream.peer) is stream:
             del self._streams[stream.peer]
 
@@ -142,7 +152,8 @@ class XmlStreams(Feature):
         sees that we are online anyhow, and it is protected."""
         peer = bare(link.peer)
         item = self._account.client.contacts().get(peer)
-        if self._account.policy is Policy.OFF or item is None or not item.sees_us:
+        refused = self._account.policy is Policy.OFF or peer in self._unwanted
+        if refused or item is None or not item.sees_us:
             link.terminate("decline")
             return
         ours = self._streams.get(link.peer)
@@ -182,7 +193,7 @@ class XmlStreams(Feature):
             return False
         if sum(each.target_id == peer for each in others) >= MAX_PER_CONTACT:
             return False
-        now = time.monotonic()
+        now = self._clock()
         while self._opened and self._opened[0][0] < now - HOUR:
             self._opened.popleft()
         if len(self._opened) >= MAX_OPENED_BY_ALL:
