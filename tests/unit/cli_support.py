@@ -213,6 +213,72 @@ class FakeCM:
         self.add_channel(path, immutable, announce=announce)
         return path
 
+    def add_tube(
+        self,
+        *,
+        requested: bool,
+        announce: bool = True,
+        service: str = "http",
+        contact: str = BOB,
+        dbus: bool = False,
+        parameters: dict[str, Variant] | None = None,
+    ) -> str:
+        """A tube; incoming ones wait for an answer, ours were not offered yet."""
+        self._number += 1
+        path = f"{self.connection}/Tube{self._number}"
+        kind = names.DBUS_TUBE if dbus else names.STREAM_TUBE
+        named = {
+            f"{kind}.{'ServiceName' if dbus else 'Service'}": Variant("s", service),
+        }
+        immutable = {
+            names.CHANNEL + ".ChannelType": Variant("s", kind),
+            names.CHANNEL + ".TargetHandleType": Variant("u", 1),
+            names.CHANNEL + ".TargetHandle": Variant("u", 2),
+            names.CHANNEL + ".TargetID": Variant("s", contact),
+            names.CHANNEL + ".Requested": Variant("b", requested),
+            **named,
+        }
+        sockets = Variant("a{uau}", {0: [0, 3], 1: [0, 3], 2: [0, 1], 3: [0, 1]})
+        self.properties[path, kind] = (
+            {"SupportedAccessControls": Variant("au", [0, 3])}
+            if dbus
+            else {"SupportedSocketTypes": sockets}
+        )
+        first = names.TubeState.NOT_OFFERED if requested else names.TubeState.LOCAL_PENDING
+        self.properties[path, names.TUBE] = {
+            "State": Variant("u", first),
+            "Parameters": Variant("a{sv}", parameters or {}),
+        }
+        self.properties[path, names.SECURABLE] = {
+            "Encrypted": Variant("b", False),
+            "Verified": Variant("b", False),
+        }
+        self.properties[path, names.SECURITY] = {
+            "VerifiedBy": Variant("s", ""),
+            "CipherSuite": Variant("s", ""),
+            "Protocol": Variant("s", "xtls"),
+            "PeerFingerprints": Variant("a{ss}", {}),
+            "OwnFingerprints": Variant("a{ss}", {}),
+            "Error": Variant("s", ""),
+            "ErrorMessage": Variant("s", ""),
+        }
+        self.add_channel(path, immutable, announce=announce)
+        return path
+
+    def tube_state(self, path: str, state: int) -> None:
+        self.properties[path, names.TUBE]["State"] = Variant("u", state)
+        self.emit(path, names.TUBE, "TubeChannelStateChanged", "u", int(state))
+
+    def tube_ends(self, path: str, error: str, message: str = "") -> None:
+        """Why, and that it is gone."""
+        self.set(
+            path,
+            names.SECURITY,
+            Error=Variant("s", names.TP + "Error." + error),
+            ErrorMessage=Variant("s", message),
+        )
+        self.close(path)
+
     def call_state(
         self,
         path: str,
