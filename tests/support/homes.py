@@ -79,6 +79,7 @@ CASES: Final = {
     "Alice behind one": (Case(_CONE), "direct xtls"),
     "Bob behind one": (Case(bob=_CONE), "direct xtls"),
     "Alice behind one, UDP blocked": (Case(_CONE, middle=Middle.NO_UDP), "direct xtls"),
+    "nothing but XMPP and its proxy": (Case(middle=Middle.SILENT, proxy=True), "proxy xtls"),
     "both behind one": (Case(_CONE, _CONE), "direct dtls-sctp"),
     "both behind symmetric ones, a relay": (
         Case(_SYMMETRIC, _SYMMETRIC, relay=True),
@@ -91,7 +92,6 @@ CASES: Final = {
     "both behind symmetric ones, no relay": (Case(_SYMMETRIC, _SYMMETRIC), "in-band xtls"),
     "nothing but XMPP, silent": (Case(middle=Middle.SILENT), "in-band xtls"),
     "nothing but XMPP, refusing": (Case(middle=Middle.REFUSING), "in-band xtls"),
-    "nothing but XMPP and its proxy": (Case(middle=Middle.SILENT, proxy=True), "proxy xtls"),
 }
 """What is between the two, and by which way bytes go then (``Homes.way``)."""
 
