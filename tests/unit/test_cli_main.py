@@ -25,6 +25,10 @@ def parse(*words: str) -> object:
         ["connect", "alice@example.org", "--port", "x"],
         ["connect", "alice@example.org", "--timeout", "never"],
         ["verify", "--sas-matches", "maybe"],
+        ["tube"],
+        ["tube", "offer", "bob@example.org"],
+        ["tube", "accept", "--listen", "80", "--unix", "here"],
+        ["forward", "8080", "bob@example.org"],
     ],
 )
 def test_bad_input_is_answered_with_one_sentence_and_exit_code_2(
@@ -48,7 +52,7 @@ def test_bad_input_is_json_where_json_was_asked_for(capsys: pytest.CaptureFixtur
     "command",
     [
         *("answer", "call", "connect", "disconnect", "hangup", "receive", "send", "status"),
-        *("trust", "verify"),
+        *("forward", "trust", "tube", "verify"),
     ],
 )
 def test_every_command_has_help_with_the_exit_codes_and_json(
@@ -67,6 +71,8 @@ def test_contradictions_are_refused() -> None:
         ("send", "f", "b@x", "--require", "verified", "--yes"),
         ("receive", "--require", "verified", "--on-unverified", "proceed"),
         ("call", "b@x", "--require-verified", "--on-unverified", "proceed"),
+        ("tube", "offer", "b@x", "http", "80", "--require", "verified", "--yes"),
+        ("forward", "80", "b@x", "http", "--require", "verified", "--on-unverified", "proceed"),
         ("verify", "--sas-matches", "yes", "--fingerprint", "00" * 32),
     ):
         with pytest.raises(UsageError, match=r"contradict|choose"):
@@ -124,3 +130,8 @@ def test_ctrl_c_has_its_own_exit_code(
     monkeypatch.setattr(module, "execute", interrupted)
     assert main(["status"]) == 130
     assert capsys.readouterr().err == "tpe2e: Interrupted.\n"
+
+
+def test_yes_to_a_tube_is_not_a_yes_to_whoever_offers_it() -> None:
+    answers = parse("tube", "accept", "--yes", "--require", "verified")
+    assert answers.on_unverified is None  # type: ignore[attr-defined]

@@ -62,6 +62,19 @@ async def test_a_call_is_shown_with_its_state_and_protection(cm: FakeCM) -> None
     assert any("AB AB AB" in line for line in output.shown)
 
 
+async def test_a_tube_is_shown_with_its_service_state_and_protection(cm: FakeCM) -> None:
+    await cm.add_connection()
+    path = cm.add_tube(requested=True)
+    cm.tube_state(path, names.TubeState.OPEN)
+    cm.encrypt(path)
+    output = Robot()
+    assert await tpe2e(output, "status") == 0
+    shown = output.event("channel")
+    assert (shown["type"], shown["service"]) == (names.STREAM_TUBE, "http")
+    assert (shown["state"], shown["direction"]) == ("open", "outgoing")
+    assert shown["protection"] == "encrypted"
+
+
 async def test_the_roster_counts_where_there_is_one(cm: FakeCM) -> None:
     await cm.add_connection()
 
