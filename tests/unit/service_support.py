@@ -216,6 +216,9 @@ class FakeClient:
         del full_jid
         return frozenset()
 
+    async def server_features(self) -> frozenset[str]:
+        return frozenset()
+
     def proxies(self) -> list[Any]:
         return []
 
@@ -275,7 +278,8 @@ class Side:
         self.tries = ContactTries()
         self.roads = frozenset({"in-band"})
         self.road_memory = RoadMemory()
-        self.parameters: dict[str, object] = {"account": jid}
+        # No other servers than these are asked for.
+        self.parameters: dict[str, object] = {"account": jid, "server": "127.0.0.1"}
         self.listener = Listener()
         self.channels: dict[str, Channel] = {}
         self.announced: list[Channel] = []
