@@ -40,7 +40,13 @@ from telepathy_e2e.xtls.identity import PrivateKey, identity_fingerprint, make_l
 from telepathy_e2e.xtls.published import check_published, parse_published
 from telepathy_e2e.xtls.sealed import PADDING, Opener, SealedMessage, _additional_data
 from telepathy_e2e.xtls.uri import parse_uri
-from tests.fuzz import test_certificates, test_socks5_strangers, test_stanzas, test_xmpp_stream
+from tests.fuzz import (
+    test_certificates,
+    test_peer_streams,
+    test_socks5_strangers,
+    test_stanzas,
+    test_xmpp_stream,
+)
 from tests.fuzz.support import STANZAS
 from tests.unit.net_support import DSTADDR
 from tests.unit.verify_support import Side
@@ -364,10 +370,21 @@ def tls(data: bytes) -> None:
         assert not engine.established
 
 
+def peer_stream(data: bytes) -> None:
+    """The stream of a contact's program: what comes out of it is in his name."""
+    if not data:
+        return
+    size, role = 1 + data[0] % 64, list(Role)[data[0] >> 7]
+    whole = data[1:]
+    for parts in ([whole], [whole[at : at + size] for at in range(0, len(whole), size)]):
+        test_peer_streams.check(*test_peer_streams.told(role, parts)[:1])
+
+
 HARNESSES: dict[str, Harness] = {
     "stanzas": stanzas,
     "presence": presence,
     "stream": stream,
+    "peer-stream": peer_stream,
     "in-band": in_band,
     "socks5": socks5,
     "certificates": certificates,
@@ -469,6 +486,11 @@ _SEEDS: dict[str, Callable[[], list[bytes]]] = {
         b"\x80" + b"".join(test_xmpp_stream.STANZAS),
         b"\x05" + test_xmpp_stream.HEADER + b"</stream:stream>",
         *(b"\x83" + stanza for stanza in test_xmpp_stream.STANZAS),
+    ],
+    "peer-stream": lambda: [
+        bytes((first,)) + test_peer_streams.HEADER + stanza
+        for first in (0x05, 0xBF)
+        for stanza in test_peer_streams.STANZAS
     ],
     "in-band": lambda: [_row(*_BLOCKS), *_BLOCKS],
     "socks5": lambda: [
