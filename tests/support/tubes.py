@@ -14,7 +14,7 @@ from typing import Any
 from dbus_fast import Variant
 
 from tests.support.pair import Pair
-from tests.support.side import CAPABILITIES, CHANNEL, REQUESTS, TP, Side, Signal
+from tests.support.side import CAPABILITIES, CHANNEL, REQUESTS, TP, WAIT, Side, Signal
 
 STREAM_TUBE = CHANNEL + ".Type.StreamTube"
 DBUS_TUBE = CHANNEL + ".Type.DBusTube"
@@ -93,10 +93,11 @@ async def request(
     return str(path)
 
 
-async def state(side: Side, path: str, wanted: int) -> None:
+async def state(side: Side, path: str, wanted: int, *, timeout: float = WAIT) -> None:
     """Wait until TubeChannelStateChanged told of it."""
     await side.signal(
-        lambda s: (s.path, s.member, s.body) == (path, "TubeChannelStateChanged", (wanted,))
+        lambda s: (s.path, s.member, s.body) == (path, "TubeChannelStateChanged", (wanted,)),
+        timeout=timeout,
     )
 
 
@@ -216,13 +217,21 @@ async def opened(
     offered: tuple[int, int] = (UNIX, LOCALHOST),
     accepted: tuple[int, int] = (UNIX, LOCALHOST),
     param: Variant | None = None,
+    timeout: float = WAIT,
     **more: Any,
 ) -> OpenTube:
-    """A tube that is open on both sides."""
+    """A tube that is open on both sides.
+
+    Args:
+        timeout: seconds for its road.
+    """
     tube = OpenTube(pair, accepted[0])
     tube.mine, tube.theirs = await offer(pair, address, *offered, **more)
     tube.address = await accept(pair.bob, tube.theirs, *accepted, param)
-    await asyncio.gather(state(pair.alice, tube.mine, OPEN), state(pair.bob, tube.theirs, OPEN))
+    await asyncio.gather(
+        state(pair.alice, tube.mine, OPEN, timeout=timeout),
+        state(pair.bob, tube.theirs, OPEN, timeout=timeout),
+    )
     return tube
 
 
