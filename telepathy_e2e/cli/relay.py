@@ -40,7 +40,7 @@ _LINGER_NOT: Final = struct.pack("ii", 1, 0)
 
 
 class Relay:
-    """Takes the place at once, and connections from the first tube on.
+    """Takes the place at once. While there is no tube, programs that connect are told so.
 
     Args:
         place: where to listen.
@@ -53,7 +53,6 @@ class Relay:
         self.sent = 0
         self.received = 0
         self._targets: list[Place] = []
-        self._begun = asyncio.Event()
         self._inode = 0
         try:
             self._sock = self._bind(place)
@@ -79,12 +78,14 @@ class Relay:
                 finally:
                     os.umask(before)
                 self._inode = os.stat(place.address).st_ino
-                return sock
-            if not place.is_unix:
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            if place.kind == names.IPV6:
-                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            sock.bind(place.address)
+            else:
+                if not place.is_unix:
+                    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                if place.kind == names.IPV6:
+                    sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+                sock.bind(place.address)
+            # At once: what is bound only, somebody else can still take.
+            sock.listen(MAX_CONNECTIONS)
         except OSError:
             sock.close()
             raise
@@ -98,15 +99,11 @@ class Relay:
         return names.UNIX if self.place.is_unix else names.IPV4
 
     def add(self, target: Place) -> None:
-        """A tube is open: connections go there from now on. Before the first there are none."""
+        """A tube is open: connections go there from now on."""
         self._targets.append(target)
-        if not self._begun.is_set():
-            _allow_descriptors()
-            self._sock.listen(MAX_CONNECTIONS)
-            self._begun.set()
 
     def remove(self, target: Place) -> None:
-        """That tube is over. While there is none, programs are told at once."""
+        """That tube is over."""
         self._targets.remove(target)
 
     def close(self) -> None:
@@ -119,7 +116,7 @@ class Relay:
 
     async def run(self) -> None:
         """Pass connections on until cancelled; then all of them are cut."""
-        await self._begun.wait()
+        _allow_descriptors()
         room = asyncio.Semaphore(MAX_CONNECTIONS)
         async with asyncio.TaskGroup() as group:
             while True:

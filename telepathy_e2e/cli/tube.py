@@ -237,37 +237,40 @@ class _Acceptor:
         offers = Offers(following, kind, jid, service)
         async with announced("tube_accept", following, *classes, *verification):
             waiting(self._output, following, jid, service, self._relay)
-            while True:
-                channel = await offers.next()
-                code = await self._one(channel)
-                if code is not None:
-                    return code
+            if self._relay is None:
+                await self._take(offers)
+            else:
+                await first(self._take(offers), self._relay.run())
+            return OK
+
+    async def _take(self, offers: Offers) -> None:
+        while not await self._one(await offers.next()):
+            pass
 
     @property
     def _will_answer(self) -> bool:
         return bool(self._arguments.verify or self._guard.verified or self._answers.given)
 
-    async def _one(self, channel: ChannelView) -> int | None:
-        """One offer; None if it was not taken."""
+    async def _one(self, channel: ChannelView) -> bool:
+        """One offer; whether it was taken, and came to its end."""
         tube = Tube(channel, self._output, self._answers, self._guard)
         tell_offer(tube)
         if not await self._agreed(tube):
-            return None
-        relay, mine = self._relay, True
-        life = tube.run(self._carry(tube))
+            return False
+        mine = True
         try:
-            await (life if relay is None else first(life, relay.run()))
+            await tube.run(self._carry(tube))
         except BusError as error:
             if not taken_elsewhere(channel, error):
                 raise
             mine = False
             tube.say("withdrawn", "Another program took it.")
-            return None
+            return False
         finally:
             if mine:
                 await asyncio.shield(channel.close())
-        tube.done(relay)
-        return OK
+        tube.done(self._relay)
+        return True
 
     async def _carry(self, tube: Tube) -> None:
         relay = self._relay

@@ -132,8 +132,10 @@ async def test_two_people_compare_before_anything_goes_through_and_ends_are_pass
         offer = await bob.start("tube", "offer", alice.jid, "echo", address, *demand)
         hers, his = await asyncio.gather(accept.event("sas"), offer.event("sas"))
         assert hers["string"] == his["string"]
-        with pytest.raises(ConnectionRefusedError):
-            await asyncio.open_unix_connection(place)
+        reader, writer = await asyncio.open_unix_connection(place)
+        async with asyncio.timeout(WAIT):
+            assert await reader.read() == b""
+        writer.close()
         await accept.answer("yes")
         await offer.answer("yes")
         assert (await accept.event("open"))["address"] == f"unix:{place}"
