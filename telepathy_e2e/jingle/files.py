@@ -60,6 +60,7 @@ _CHECKSUM: Final = f"{{{FILES_NS}}}checksum"
 _RECEIVED: Final = f"{{{FILES_NS}}}received"
 _HASH: Final = f"{{{HASHES_NS}}}hash"
 _RESUME: Final = f"{{{RESUME_NS}}}resume"
+_RESUMING: Final = f"{{{RESUME_NS}}}resuming"
 _HASH_USED: Final = f"{{{HASHES_NS}}}hash-used"
 
 # XEP-0082 section 3.2. Clients send up to six digits of fractions; more are accepted and cut.
@@ -102,7 +103,9 @@ class FileOffer:
     hash_used: tuple[str, ...] = ()
     """Functions whose digest will come in a ``<checksum/>``."""
     resume: bool = False
-    """It can go on over another road where it was (spec/resume.md)."""
+    """The sender can go on over another road where it was (spec/resume.md)."""
+    resuming: bool = False
+    """The receiver's answer to that: another word, since clients repeat what they were offered."""
 
 
 def is_file(description: Element | None) -> bool:
@@ -135,6 +138,7 @@ def parse(description: Element | None) -> FileOffer:
         range=_range(single(file, f"{{{FILES_NS}}}range", "range")),
         hash_used=pending,
         resume=description.find(_RESUME) is not None,
+        resuming=description.find(_RESUMING) is not None,
     )
 
 
@@ -163,6 +167,8 @@ def build(offer: FileOffer) -> Element:
         SubElement(file, _HASH_USED, {"algo": algo})
     if offer.resume:
         SubElement(description, _RESUME)
+    if offer.resuming:
+        SubElement(description, _RESUMING)
     return description
 
 

@@ -90,7 +90,8 @@ class EnduringSender:
         await asyncio.shield(self._running)
 
     def close(self) -> None:
-        """See ``Stream.close``."""
+        """See ``Stream.close``: whoever calls it knows that all was delivered."""
+        self._running.cancel()
         self._stream.close()
 
     def abort(self) -> None:

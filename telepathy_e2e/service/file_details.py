@@ -63,6 +63,7 @@ class FileDetails:
             hashes=hashes,
             hash_used=() if hashes else ("sha-256",),
             range=Range(),
+            resume=True,
         )
 
 

@@ -19,7 +19,7 @@ from telepathy_e2e.jingle import data_channel, ibb, s5b, ways
 from telepathy_e2e.jingle import session as jingle
 from telepathy_e2e.jingle.ways import Way
 from telepathy_e2e.net import addresses
-from telepathy_e2e.net.streams import Stream
+from telepathy_e2e.net.streams import SocketStream, Stream
 from telepathy_e2e.role import Role
 from telepathy_e2e.service.account import Account
 from telepathy_e2e.service.failures import NoRoad, SecurityFailed
@@ -39,6 +39,10 @@ REPLACE_TIMEOUT: Final = 60.0
 #: Seconds that whoever answered the session waits for the other side to offer a new road, before
 #: it offers one itself: the other side may not have noticed yet that there is none.
 RENEWAL_PATIENCE: Final = 3.0
+
+#: Seconds that a data channel may be silent before another road is looked for (``media.silence``
+#: adds those after which it counts as silent). Where there is no other it waits longer.
+RENEWABLE_SILENCE: Final = 10.0
 
 #: Seconds for all transports of one round together.
 ROUND_TIMEOUT: Final = 150.0
@@ -346,6 +350,8 @@ class Road:
                 stream = await self._round()
         except TimeoutError:
             raise NoRoad("No connection to the contact's client came up in time") from None
+        if self.renewable and isinstance(stream, SocketStream):
+            stream.notice_loss()
         self._stream = stream
         return stream
 
@@ -463,7 +469,8 @@ class Road:
 
                 if self._security is None:
                     raise AssertionError("a data channel without a protection")
-                return IceAttempt(self._account, self._link, self._security)
+                patience = RENEWABLE_SILENCE if self.renewable else None
+                return IceAttempt(self._account, self._link, self._security, patience)
 
     def _order(self) -> tuple[Way, ...]:
         memory = self._account.road_memory

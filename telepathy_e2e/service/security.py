@@ -107,7 +107,7 @@ class Security(Guard):
         self, account: Account, payload: Payload, demands: Demands, *, renewable: bool = False
     ) -> None:
         super().__init__(account, payload, demands)
-        self._renewable = renewable
+        self.renewable = renewable
         self._offered: Content | None = None
         self._accepted: Content | None = None
         self._peer_offer: SecurityOffer | None = None
@@ -355,7 +355,7 @@ class Security(Guard):
         if self._protection is not None:
             if message.epoch < self._epoch:
                 raise PeerError("a sealed message of a former road")
-            if message.epoch == self._epoch or not self._renewable:
+            if message.epoch == self._epoch or not self.renewable:
                 return False
         if len(self._early) >= MAX_EARLY:
             text = "too many sealed messages before the handshake was done"
@@ -384,7 +384,7 @@ class Security(Guard):
 
         The first may not: there, a cut cannot be told from somebody who wants protection to fail.
         """
-        return self._renewable and self._protected is not None and not self._handshake.done()
+        return self.renewable and self._protected is not None and not self._handshake.done()
 
     def look(self) -> None:
         """Something came: see what it means.
@@ -417,7 +417,7 @@ class Security(Guard):
     def _on_failed(self, reason: str, text: str) -> None:
         if reason != "failed-transport":
             self._fail(SecurityFailed(EncryptionError(text), reason))
-        elif self._renewable:
+        elif self.renewable:
             self._cut = True
         elif self._payload.receives or not self._gate.done():
             self._fail(SecurityFailed(NetworkError(text), reason))

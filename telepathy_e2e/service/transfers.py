@@ -39,6 +39,7 @@ from telepathy_e2e.net.streams import Stream, StreamBroken
 from telepathy_e2e.service import names
 from telepathy_e2e.service.account import Account
 from telepathy_e2e.service.capabilities import takes_files
+from telepathy_e2e.service.enduring import EnduringReceiver, EnduringSender
 from telepathy_e2e.service.events import (
     FileTransferStateChanged,
     InitialOffsetDefined,
@@ -155,6 +156,10 @@ class FileTransfer(ProtectedChannel):
         self._road: Road | None = None
         self._listener: local.LocalListener | None = None
         self._streams: list[Stream] = []
+        # The road, and what protects it.
+        self._carried: list[Stream] = []
+        # Whether the payload goes on over another road where it was (spec/resume.md).
+        self._endures = False
         loop = asyncio.get_running_loop()
         self._answer: asyncio.Future[FileOffer] = loop.create_future()
         self._provided: asyncio.Future[local.LocalListener] = loop.create_future()
@@ -321,15 +326,21 @@ class FileTransfer(ProtectedChannel):
         self._define_offset(offset)
         self._set_state(ACCEPTED, NONE)
 
-        stream = await self._secure_stream(road)
+        stream = await self._secure_stream(link, road)
         listener = await self._provided
         self._set_state(OPEN, NONE)
         source = self._keep(await listener.accept())
-        self._tasks.start("watch", self._run(self._watch(stream)))
+        sink: Stream = stream
+        if self._endures:
+            sink = self._keep(
+                EnduringSender(stream, lambda: self._secure_stream(link, road), self._tasks)
+            )
+        else:
+            self._tasks.start("watch", self._run(self._watch(stream)))
 
         limit = None if self.size == UNKNOWN_SIZE else self.size - offset
         digests: list[Hash] = [hashlib.sha256()] if self._promised_hash(offset) else []
-        moved = await self._copy(source, stream, limit, digests, exact=False)
+        moved = await self._copy(source, sink, limit, digests, exact=False)
         if limit is not None and moved < limit:
             raise TransferFailed(
                 LOCAL_ERROR,
@@ -339,7 +350,9 @@ class FileTransfer(ProtectedChannel):
         for digest in () if link.ended else digests:
             checksum = files.checksum({"sha-256": digest.digest()}, "initiator", content.name)
             link.post(link.session.session_info(checksum), refused=lambda error: None)
-        await stream.write_eof()
+        await sink.write_eof()
+        if isinstance(sink, EnduringSender):
+            await self._confirmed_or(sink.delivered())
         try:
             async with asyncio.timeout(CONFIRMATION_TIMEOUT):
                 await self._confirmed
@@ -354,12 +367,14 @@ class FileTransfer(ProtectedChannel):
         link, road = self._link, self._road
         if link is None or road is None:  # pragma: no cover - offered() sets both
             raise AssertionError("accepted before it was offered")
+        # First, since people may be asked, and the peer may replace the transport meanwhile.
+        security = await self.security.accept()
         accepted = replace(
             self._offer,
             range=Range(offset=self.initial_offset) if self._offer.range is not None else None,
+            resume=False,
+            resuming=self._offer.resume and security is not None,
         )
-        # First, since people may be asked, and the peer may replace the transport meanwhile.
-        security = await self.security.accept()
         content = Content(
             creator="initiator",
             name=link.session.content_name,
@@ -369,10 +384,15 @@ class FileTransfer(ProtectedChannel):
             security=security,
         )
         self.security.accepted(content)
+        self._agree_on_resuming(accepted)
         # Not awaited: the candidates can be tried while the acknowledgement is on its way.
         link.post(link.session.accept(content))
 
-        stream = await self._secure_stream(road)
+        stream = await self._secure_stream(link, road)
+        if self._endures:
+            stream = self._keep(
+                EnduringReceiver(stream, lambda: self._secure_stream(link, road), self._tasks)
+            )
         self._define_offset(self.initial_offset)
         self._set_state(OPEN, NONE)
         sink = self._keep(await listener.accept())
@@ -413,10 +433,32 @@ class FileTransfer(ProtectedChannel):
         if self.security.agreed and not self.security.peer_closed:
             raise peer_broke()
 
-    async def _secure_stream(self, road: Road) -> Stream:
+    async def _secure_stream(self, link: Link, road: Road) -> Stream:
         """The road, then the handshake, then the people: after this payload may flow."""
-        stream = self._keep(await road.connect())
-        return self._keep(await self.security.secure(stream))
+        if link.ended:  # by the peer, who then closed the road; the script hears of it as well
+            raise StreamBroken("the session is over")
+        stream = await road.connect()
+        self._carried = [stream]  # of a road that was lost nothing is left to let go of
+        self._carried.append(await self.security.secure(stream))
+        return self._carried[-1]
+
+    def _agree_on_resuming(self, answer: FileOffer) -> None:
+        """Both sides know how, and what the receiver says on the road is authentic."""
+        if (
+            self._offer.resume
+            and answer.resuming
+            and self.security.agreed
+            and self._road is not None
+        ):
+            self._endures = True
+            self.security.renewable = self._road.renewable = True
+
+    async def _confirmed_or(self, delivery: Coroutine[Any, Any, None]) -> None:
+        """Until all is delivered, or the receiver says so through the servers."""
+        delivered = self._tasks.start("deliver", delivery, awaited=True)
+        await asyncio.wait({delivered, self._confirmed}, return_when=asyncio.FIRST_COMPLETED)
+        if not self._confirmed.done():
+            await delivered
 
     async def _copy(
         self, source: Stream, sink: Stream, limit: int | None, hashes: list[Hash], *, exact: bool
@@ -548,6 +590,7 @@ class FileTransfer(ProtectedChannel):
             # The session counts as accepted, and no second accept is heard.
             self._fail(error)
             raise
+        self._agree_on_resuming(answer)
         self._answer.set_result(answer)
 
     def _terminated(self, condition: str) -> None:
@@ -635,7 +678,7 @@ class FileTransfer(ProtectedChannel):
             self._link.end()
         if self._road is not None:
             self._road.close()
-        for stream in self._streams:
+        for stream in (*self._streams, *self._carried):
             if self.state == COMPLETED:
                 stream.close()
             else:

@@ -243,21 +243,22 @@ class Transfer:
 
     # -- protection -------------------------------------------------------------------------
 
-    def secured(self, own: Credentials | None = None) -> Secured:
+    def secured(self, own: Credentials | None = None, epoch: int = 0) -> Secured:
         """The protection of this transfer, not begun.
 
         Args:
             own: other certificates than announced.
+            epoch: of the road.
         """
         own = own or self.own
         assert own is not None
-        return Secured(self.session, self.pipe, own, self.offered, self.accepted)
+        return Secured(self.session, self.pipe, own, self.offered, self.accepted, epoch)
 
-    async def protect(self) -> Any:
+    async def protect(self, epoch: int = 0) -> Any:
         """The stream that carries payload: protected, hellos said and heard, if that was agreed."""
         if self.own is None:
             return self.pipe
-        secured = await self.secured().handshake()
+        secured = await self.secured(epoch=epoch).handshake()
         return await secured.hellos()
 
     async def stop(self) -> None:

@@ -57,14 +57,22 @@ class Secured:
         pipe: carries TLS.
         own: what we show.
         offered, accepted: the contents as we sent or received them.
+        epoch: of the road.
 
     Attributes:
         heard: what the other side said sealed, opened, its hello included.
     """
 
     def __init__(
-        self, session: Session, pipe: Pipe, own: Credentials, offered: Element, accepted: Element
+        self,
+        session: Session,
+        pipe: Pipe,
+        own: Credentials,
+        offered: Element,
+        accepted: Element,
+        epoch: int = 0,
     ) -> None:
+        self.epoch = epoch
         self.session = session
         self.pipe = pipe
         self.own = own
@@ -114,8 +122,9 @@ class Secured:
         material = self.engine.export(exporter.LABEL, context, exporter.LENGTH)
         self.keys = exporter.split(material)
         sid = self.session.sid
-        self.sealer = Sealer(self.keys.sealing(self.role), sid, self.role)
-        self.opener = Opener(self.keys.sealing(self.role.other), sid, self.role.other)
+        other_role = self.role.other
+        self.sealer = Sealer(self.keys.sealing(self.role), sid, self.role, self.epoch)
+        self.opener = Opener(self.keys.sealing(other_role), sid, other_role, self.epoch)
 
     async def _feed(self) -> None:
         data = await self.pipe.read()
@@ -167,7 +176,9 @@ class Secured:
         infos = [each for each in self.session.received if each.get("action") == "security-info"]
         sealed = [each for info in infos for each in stanzas.sealed_in(info)]
         for each in sealed[self._read_sealed :]:
-            self.heard.append(self.opener.open(parse_sealed(each)))
+            message = parse_sealed(each)
+            if message.epoch == self.epoch:
+                self.heard.append(self.opener.open(message))
         self._read_sealed = len(sealed)
         return self._taken < len(self.heard)
 

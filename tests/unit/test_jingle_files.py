@@ -105,6 +105,7 @@ _offers = st.builds(
     | st.builds(Range, st.integers(0, MAX_SIZE // 2), st.none() | st.integers(0, MAX_SIZE // 2)),
     hash_used=st.just(()) | st.just(("sha-256", "sha-512")),
     resume=st.booleans(),
+    resuming=st.booleans(),
 )
 
 
