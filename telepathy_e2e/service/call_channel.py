@@ -25,19 +25,17 @@ from telepathy_e2e.errors import (
 )
 from telepathy_e2e.jingle import events as jingle
 from telepathy_e2e.jingle import rtp_info
-from telepathy_e2e.jingle.call_negotiation import may_receive, may_send, senders_for
+from telepathy_e2e.jingle.call_negotiation import senders_for
 from telepathy_e2e.role import Role
 from telepathy_e2e.service import names
-from telepathy_e2e.service.call_content import ADDED, INITIAL, CallContent, mute_state
+from telepathy_e2e.service.call_content import INITIAL, CallContent
+from telepathy_e2e.service.call_contents import Contents
 from telepathy_e2e.service.call_ends import End, end_of
 from telepathy_e2e.service.call_events import (
     CallMembersChanged,
     CallStateChanged,
-    ContentAdded,
-    ContentRemoved,
     HoldStateChanged,
     MediaLost,
-    MuteStateChanged,
 )
 from telepathy_e2e.service.call_media import MediaChoice
 from telepathy_e2e.service.call_security import CallSecurity
@@ -46,7 +44,6 @@ from telepathy_e2e.service.call_words import (
     Flags,
     MediaType,
     MemberFlags,
-    Mute,
     Reason,
     Sending,
     State,
@@ -55,7 +52,7 @@ from telepathy_e2e.service.call_words import (
     ended_by_peer,
     of_error,
 )
-from telepathy_e2e.service.events import Changed, ObjectAdded, ObjectRemoved
+from telepathy_e2e.service.events import Changed
 from telepathy_e2e.service.failures import SecurityFailed
 from telepathy_e2e.service.protected import ProtectedChannel
 from telepathy_e2e.service.sessions import Link
@@ -76,8 +73,6 @@ Key = tuple[str, str]
 UNHELD, HELD = 0, 1  # Local_Hold_State
 HOLD_REQUESTED = 1  # Local_Hold_State_Reason
 
-# Of one call: the contact can add them, too.
-MAX_CONTENTS = 8
 MAX_MESSAGE = 1024
 
 
@@ -133,15 +128,13 @@ class Call(ProtectedChannel):
         self.reason = StateReason(self.initiator_handle)
         self.call_state_details: dict[str, object] = {}
         self._member_flags = MemberFlags(0)
-        self._contents: dict[Key, CallContent] = {}
-        self._paths = 0
-        self.local_mute_state = Mute.UNMUTED
+        self._contents = Contents(self, object_path, self.events)
         self.choice = MediaChoice(account.parameters, self._contents.get)
         self._way: Way | None = None
         self._dialogue: Dialogue | None = None
         self._link: Link | None = None
         for name, kind in initial.items():
-            self._make_content(("initiator", name), name, kind, INITIAL, pending=not requested)
+            self._contents.make(("initiator", name), name, kind, INITIAL, pending=not requested)
 
     # -- properties -------------------------------------------------------------------------
 
@@ -160,11 +153,15 @@ class Call(ProtectedChannel):
     @property
     def objects(self) -> list[CallContent]:
         """What is below this channel on the bus."""
-        return list(self._contents.values())
+        return list(self._contents)
 
     @property
     def contents(self) -> list[str]:
-        return [each.object_path for each in self._contents.values()]
+        return [each.object_path for each in self._contents]
+
+    @property
+    def local_mute_state(self) -> int:
+        return int(self._contents.mute)
 
     @property
     def call_state(self) -> int:
@@ -233,7 +230,7 @@ class Call(ProtectedChannel):
         ):
             raise NotAvailable("This call cannot be accepted now")
         by_user = StateReason(self.self_handle, Reason.USER_REQUESTED)
-        for content in self._contents.values():
+        for content in self._contents:
             asked = content.stream.local_sending_state == Sending.PENDING_SEND
             if asked and content.disposition == INITIAL:
                 content.stream.sending(Sending.SENDING, by_user)
@@ -285,34 +282,26 @@ class Call(ProtectedChannel):
         dialogue = self._dialogue
         if dialogue is None or self.state not in (State.ACCEPTED, State.ACTIVE):
             raise NotAvailable("Contents can be added once the contact has taken the call")
-        if len(self._contents) >= MAX_CONTENTS:
+        if self._contents.full:
             raise NotCapable("There are too many contents in this call")
-        shown = self._free_name(name or media.word)
-        key = (str(dialogue.role), f"{media.word}{self._paths + 1}")
-        content = self._make_content(
-            key,
-            shown,
+        content = self._contents.make_ours(
+            dialogue.role,
+            name,
             media,
-            ADDED,
-            wants_sending=bool(wanted & Direction.SEND),
-            wants_receiving=bool(wanted & Direction.RECEIVE),
+            sends=bool(wanted & Direction.SEND),
+            receives=bool(wanted & Direction.RECEIVE),
         )
         if wanted & Direction.SEND:
             content.stream.sending(
                 Sending.SENDING, StateReason(self.self_handle, Reason.USER_REQUESTED)
             )
         try:
-            await dialogue.add(key[1], media, self._senders(content))
+            await dialogue.add(content.key[1], media, self._senders(content))
         except TelepathyError:
-            self._contents.pop(key, None)
+            self._contents.take_back(content)
             raise
-        self._show_content(content)
+        self._contents.show(content)
         return content.object_path
-
-    def _free_name(self, name: str) -> str:
-        taken = {each.name for each in self._contents.values()}
-        numbered = (f"{name} ({number})" for number in range(1, MAX_CONTENTS + 1))
-        return next(each for each in (name, *numbered) if each not in taken)
 
     def request_hold(self, hold: bool) -> None:
         """Hold.RequestHold.
@@ -334,7 +323,7 @@ class Call(ProtectedChannel):
 
     def request_muted(self, muted: bool) -> None:
         """Mute.RequestMuted, of all contents."""
-        for content in list(self._contents.values()):
+        for content in self._contents:
             content.request_muted(muted)
 
     def mute_changed(self, content: CallContent) -> None:
@@ -343,13 +332,7 @@ class Call(ProtectedChannel):
             self._dialogue.adjust(content.key)
             info = (rtp_info.Mute if content.muted else rtp_info.Unmute)(*content.key)
             self._dialogue.info(rtp_info.build(info))
-        self._show_mute()
-
-    def _show_mute(self) -> None:
-        state = mute_state(self._contents.values())
-        if self._contents and state != self.local_mute_state:
-            self.local_mute_state = state
-            self.events.emit(MuteStateChanged(int(state)))
+        self._contents.show_mute()
 
     def volume_changed(self, content: CallContent) -> None:
         """See ``call_content.Owner``."""
@@ -392,62 +375,22 @@ class Call(ProtectedChannel):
             return {}
         found = await self._dialogue.statistics()
         return {
-            self._contents[key].object_path: _shown(stats)
-            for key, stats in found.items()
-            if key in self._contents
+            content.object_path: _shown(found[content.key])
+            for content in self._contents
+            if content.key in found
         }
 
     # -- contents ---------------------------------------------------------------------------
 
-    def _make_content(
-        self,
-        key: Key,
-        name: str,
-        media: MediaType,
-        disposition: int,
-        *,
-        wants_sending: bool = True,
-        wants_receiving: bool = True,
-        pending: bool = False,
-    ) -> CallContent:
-        self._paths += 1
-        path = f"{self.object_path}/Content{self._paths}"
-        content = self._contents[key] = CallContent(
-            self,
-            path,
-            key,
-            name,
-            media,
-            disposition,
-            wants_sending=wants_sending,
-            wants_receiving=wants_receiving,
-            pending=pending,
-            muted=self.local_mute_state is Mute.MUTED,
-        )
-        self._show_mute()
-        return content
-
-    def _show_content(self, content: CallContent) -> None:
-        self.events.emit(ObjectAdded(content))
-        self.events.emit(ContentAdded(content.object_path))
-
-    def _drop_content(self, key: Key, reason: StateReason) -> None:
-        content = self._contents.pop(key, None)
-        if content is not None:
-            content.stop_tone()
-            self.events.emit(ContentRemoved(content.object_path, reason.struct()))
-            self.events.emit(ObjectRemoved(content.object_path))
-            self._show_mute()
-
     @property
-    def _role(self) -> Role:
+    def role(self) -> Role:
         """Ours in the session; a call of ours may have lost against one that crossed it."""
         if self._dialogue is not None:
             return self._dialogue.role
         return Role.INITIATOR if self.requested else Role.RESPONDER
 
     def _senders(self, content: CallContent) -> str:
-        return senders_for(self._role, content.wants_sending, content.wants_receiving)
+        return senders_for(self.role, content.wants_sending, content.wants_receiving)
 
     def check_accepted(self) -> None:
         """See ``call_content.Owner``."""
@@ -468,7 +411,7 @@ class Call(ProtectedChannel):
             return
         if self._dialogue is not None:
             await self._dialogue.remove(content.key)
-        self._drop_content(content.key, StateReason(self.self_handle, Reason.USER_REQUESTED))
+        self._contents.drop(content.key, StateReason(self.self_handle, Reason.USER_REQUESTED))
 
     def send_tone(self, content: CallContent, event: int, milliseconds: int) -> None:
         """See ``call_content.Owner``. Raises: NotAvailable."""
@@ -489,37 +432,19 @@ class Call(ProtectedChannel):
             )
 
     def leg_added(self, leg: Leg) -> None:
-        content = self._make_content(
-            leg.key,
-            self._free_name(leg.key[1]),
-            leg.media,
-            ADDED,
-            pending=True,
-        )
-        self._follow(content, leg)
-        self._show_content(content)
+        self._contents.add(leg)
 
     def leg_gone(self, key: Key, condition: str) -> None:
         reason = ended_by_peer(condition, self.target_handle)
-        self._drop_content(key, reason)
+        self._contents.drop(key, reason)
         if not self._contents:
             self._end(reason, Terminated("The contact took everything away"), "success")
 
     def leg_lost(self, key: Key) -> None:
-        self._drop_content(key, ended_by_peer("failed-transport", 0))
+        self._contents.drop(key, ended_by_peer("failed-transport", 0))
 
     def leg_changed(self, leg: Leg) -> None:
-        content = self._contents.get(leg.key)
-        if content is not None:
-            self._follow(content, leg)
-
-    def _follow(self, content: CallContent, leg: Leg) -> None:
-        """Who sends is as the contact says now: stopped at once, but only asked to begin."""
-        content.directions(
-            sends=may_send(self._role, leg.senders),
-            receives=may_receive(self._role, leg.senders),
-            reason=StateReason(self.target_handle, Reason.USER_REQUESTED),
-        )
+        self._contents.follow(leg)
 
     def heard(self, key: Key) -> None:
         if (content := self._contents.get(key)) is not None:
@@ -579,33 +504,15 @@ class Call(ProtectedChannel):
 
     def begins_with(self, legs: Iterable[Leg]) -> None:
         """A contact's offer at once, before the channel is shown."""
-        for leg in legs:
-            name = self._free_name(leg.key[1])
-            content = self._make_content(leg.key, name, leg.media, INITIAL, pending=True)
-            self._follow(content, leg)
-            if leg.media is MediaType.AUDIO and not self.initial_audio:
+        for media, name in self._contents.begin_with(legs).items():
+            if media is MediaType.AUDIO and not self.initial_audio:
                 self.initial_audio, self.initial_audio_name = True, name
-            if leg.media is MediaType.VIDEO and not self.initial_video:
+            if media is MediaType.VIDEO and not self.initial_video:
                 self.initial_video, self.initial_video_name = True, name
 
     def offered(self, legs: Iterable[Leg]) -> None:
-        """The session of a call that was announced: its contents in the place of those promised.
-
-        What was announced and is not offered goes; what is offered beside it is shown as added.
-        """
-        promised = list(self._contents.items())
-        for leg in legs:
-            at = next((i for i, (_, each) in enumerate(promised) if each.media is leg.media), None)
-            if at is None:
-                self.leg_added(leg)
-                continue
-            old, content = promised.pop(at)
-            del self._contents[old]
-            content.key = leg.key
-            self._contents[leg.key] = content
-            self._follow(content, leg)
-        for key, _ in promised:
-            self._drop_content(key, StateReason(self.target_handle))
+        """The session of a call that was announced."""
+        self._contents.replace_promised(legs)
 
     def alerted(self) -> None:
         """The contact's device asks its user."""
@@ -725,8 +632,7 @@ class Call(ProtectedChannel):
             elif not self._link.ended:
                 self._link.end()
         self.security.finished()
-        for key in list(self._contents):
-            self._drop_content(key, reason)
+        self._contents.drop_all(reason)
         self.flags = Flags(0)
         self.call_state_details = dict(details or {})
         if reason.message:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
 from typing import Final, Protocol
 
 from telepathy_e2e.errors import InvalidArgument, InvalidHandle, NotAvailable
+from telepathy_e2e.role import Role
 from telepathy_e2e.service import names
 from telepathy_e2e.service.call_events import (
     LocalSendingStateChanged,
@@ -41,6 +41,10 @@ class Owner(Protocol):
     target_id: str
     self_handle: int
     tasks: TaskOwner
+
+    @property
+    def role(self) -> Role:
+        """Of this side in the session."""
 
     def check_accepted(self) -> None:
         """Raises: NotYet: the user has not placed or taken the call."""
@@ -325,14 +329,6 @@ class CallContent:
 
     def _changed(self, name: str) -> None:
         self.events.emit(Changed(names.CALL_DTMF, (name,)))
-
-
-def mute_state(contents: Iterable[CallContent]) -> Mute:
-    """Of a call with these."""
-    muted = {each.muted for each in contents}
-    if muted == {True, False}:
-        return Mute.PARTIALLY_MUTED
-    return Mute.MUTED if muted == {True} else Mute.UNMUTED
 
 
 def _is_news(volume: int, before: int) -> bool:
