@@ -14,7 +14,7 @@ from typing import Any
 from dbus_fast import Variant
 
 from tests.support.pair import Pair
-from tests.support.side import CAPABILITIES, CHANNEL, REQUESTS, TP, WAIT, Side, Signal
+from tests.support.side import CAPABILITIES, CHANNEL, REQUESTS, TP, Side, Signal
 
 STREAM_TUBE = CHANNEL + ".Type.StreamTube"
 DBUS_TUBE = CHANNEL + ".Type.DBusTube"
