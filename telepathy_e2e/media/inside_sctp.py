@@ -1,8 +1,8 @@
 """What we need of aiortc's SCTP, and all of its private names that we use.
 
-``tests/unit/test_media_data_stream.py`` fails if one of them goes. aiortc has many streams, of messages
-that it holds until somebody reads; this has one ordered stream of bytes, of which no more is held
-than ``WINDOW`` says. What a peer sends beyond that, or in any other form, ends the association.
+``tests/unit/test_media_data_stream.py`` fails if one of them goes. aiortc has many streams, of
+messages that it holds until somebody reads; this has one ordered stream of bytes, of which no more
+is held than ``WINDOW`` says. What a peer sends in any other form ends the association.
 """
 
 from __future__ import annotations
