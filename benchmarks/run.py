@@ -17,7 +17,7 @@ from pathlib import Path
 
 from dbus_fast import Variant
 
-from benchmarks import calls, chat, relay, trust, tubes
+from benchmarks import calls, chat, relay, roads, trust, tubes
 from benchmarks.files import MB, pair_with, percentile, transfer
 from telepathy_e2e.agent.rate import BURST
 from telepathy_e2e.xtls.identity import new_session_key
@@ -224,6 +224,7 @@ async def main() -> None:
         "trust": lambda: trust.run(server, table.row),
         "calls": lambda: calls.run(server, table.row),
         "tubes": lambda: tubes.run(server, table.row),
+        "roads": lambda: roads.run(table.row),
     }
     try:
         for name, part in parts.items():
