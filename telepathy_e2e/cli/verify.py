@@ -50,14 +50,14 @@ def _pick(found: list[ConnectionView], target: str | None) -> ChannelView:
         channel
         for connection in found
         for channel in connection.channels.values()
-        if channel.type not in (names.PEER_VERIFICATION, names.SERVER_TLS)
+        if channel.type not in (names.PEER_VERIFICATION, names.SERVER_TLS) or _alone(channel)
     ]
     if target is None:
         chosen, what = running, "any contact"
     elif target.startswith("/"):
         if not _PATH.match(target):
             raise UsageError(f"{target} is not a channel: 'tpe2e status --json' shows them.")
-        chosen = [channel for channel in running if channel.path == _payload(found, target)]
+        chosen = [channel for channel in running if _about(channel) == _payload(found, target)]
         what = "that path"
     elif "@" in target:
         chosen = [channel for channel in running if same_account(channel.target, target)]
@@ -74,18 +74,36 @@ def _pick(found: list[ConnectionView], target: str | None) -> ChannelView:
     return chosen[0]
 
 
+def _alone(channel: ChannelView) -> bool:
+    """Whether it is a question about what is no channel: a stream between two programs."""
+    return (
+        channel.type == names.PEER_VERIFICATION
+        and _about(channel) not in channel.connection.channels
+    )
+
+
+def _about(channel: ChannelView) -> str:
+    """The path of the payload of a question; of any other channel, its own."""
+    if channel.type != names.PEER_VERIFICATION:
+        return channel.path
+    return str(channel.get(names.PEER_VERIFICATION, "PayloadChannel"))
+
+
 def _payload(found: list[ConnectionView], path: str) -> str:
     """The payload channel of a question's path; any other path is itself."""
     for connection in found:
         channel = connection.channels.get(path)
         if channel is not None and channel.type == names.PEER_VERIFICATION:
-            return str(channel.get(names.PEER_VERIFICATION, "PayloadChannel"))
+            return _about(channel)
     return path
 
 
 async def _verify(channel: ChannelView, output: Output, answers: Answers) -> int:
     connection = channel.connection
     contact = printable(channel.target)
+    if channel.type == names.PEER_VERIFICATION:
+        state, _ = await answer(channel, output, answers)
+        return OK if state == "verified" else UNVERIFIED
     try:
         await channel.call(names.SECURITY, "Verify")
     except BusError as error:

@@ -29,6 +29,14 @@ async def running(cm: FakeCM, outcome: str = "verified") -> str:
     async def verify(path: str, _: list[Any]) -> tuple[str, list[Any]]:
         return "o", [cm.add_question(path, reason="upgrade")]
 
+    cm.handlers["Verify"] = verify
+    people(cm, outcome)
+    return path
+
+
+def people(cm: FakeCM, outcome: str) -> None:
+    """A comparison ends so."""
+
     async def start(path: str, _: list[Any]) -> tuple[str, list[Any]]:
         cm.set(path, PV, ShortAuthenticationString=Variant("s", "AB2C3D"))
         return "", []
@@ -37,8 +45,7 @@ async def running(cm: FakeCM, outcome: str = "verified") -> str:
         cm.finish_question(path, outcome, "sas" if outcome == "verified" else "")
         return "", []
 
-    cm.handlers.update({"Verify": verify, "StartSAS": start, "ConfirmSAS": confirm})
-    return path
+    cm.handlers.update({"StartSAS": start, "ConfirmSAS": confirm})
 
 
 @pytest.mark.parametrize("target", [(), (BOB,), ("PATH",)])
@@ -59,6 +66,21 @@ async def test_the_own_fingerprint_is_offered_to_be_scanned(cm: FakeCM) -> None:
     await tpe2e(output, "verify", "--sas-matches", "yes")
     digits = OWN_FINGERPRINT.replace(":", "").lower()
     assert output.event("own-uri")["uri"] == f"xmpp:{ALICE}?x-e2e-verify;spki-sha-256={digits}"
+
+
+@pytest.mark.parametrize("target", ["", BOB, "QUESTION", "PAYLOAD"])
+@pytest.mark.parametrize(("outcome", "code"), [("verified", 0), ("rejected", 4)])
+async def test_a_question_about_what_is_no_channel_is_answered_by_itself(
+    cm: FakeCM, target: str, outcome: str, code: int
+) -> None:
+    await cm.add_connection()
+    people(cm, outcome)
+    payload = f"{cm.connection}/XMLStream1"
+    question = cm.add_question(payload, reason="continuity")
+    words = {"": (), "QUESTION": (question,), "PAYLOAD": (payload,)}.get(target, (target,))
+    output = Robot()
+    assert await tpe2e(output, "verify", *words, "--sas-matches", "yes") == code
+    assert output.event("answered")["state"] == outcome
 
 
 @pytest.mark.parametrize("outcome", ["rejected", "unverified"])
