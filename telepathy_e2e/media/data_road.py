@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Final
 
 from telepathy_e2e.errors import SecurityError
 from telepathy_e2e.jingle.data_channel import PORT
@@ -29,10 +28,6 @@ from telepathy_e2e.xtls.identity import Credentials
 
 log = logging.getLogger(__name__)
 
-#: Seconds from DTLS to a channel that both sides have: four round trips, and three seconds where
-#: the first packet is lost (aiortc's first timer).
-CHANNEL_DEADLINE: Final = 15.0
-
 
 class DataRoad:
     """One road; ``close`` it unless ``connect`` has given the stream, which owns it from there on.
@@ -42,6 +37,7 @@ class DataRoad:
         credentials: of the session.
         label: of the channel.
         told: is given candidates for the peer, and whether they were the last.
+        silence: seconds after which a peer who is not heard is given up.
     """
 
     def __init__(
@@ -51,12 +47,14 @@ class DataRoad:
         credentials: Credentials,
         label: str,
         told: Callable[[tuple[Candidate, ...], bool], None],
+        silence: float | None = None,
     ) -> None:
         self._label = label
         self._told = told
         self._controlling = controlling
         self._tasks = TaskOwner(f"data road {label}")
         self._stream: DataStream | None = None
+        self._found: Callable[[], None] | None = None
         self._hosts = asyncio.Event()
         self._connected: asyncio.Future[DtlsFacts] = asyncio.get_running_loop().create_future()
         self._road = Road(
@@ -66,6 +64,8 @@ class DataRoad:
             servers=(),
             events=self._happened,
             association=DataTransport,
+            silence=silence,
+            found=self._way_found,
         )
 
     async def gather(self, more: Callable[[], Awaitable[Sequence[IceServer]]]) -> None:
@@ -90,17 +90,23 @@ class DataRoad:
         self._road.remote_transport(transport)
 
     async def connect(
-        self, role: str, fingerprints: Sequence[DtlsFingerprint], remote_port: int
+        self,
+        role: str,
+        fingerprints: Sequence[DtlsFingerprint],
+        remote_port: int,
+        found: Callable[[], None] = lambda: None,
     ) -> DataStream:
-        """The stream.
+        """The stream; waits as long as the caller lets it.
 
         Args:
             role: ``client`` or ``server``, of DTLS.
             fingerprints: all must be of the peer's leaf.
+            found: called when datagrams get through.
         Raises:
             StreamBroken: there is no way.
             SecurityError: the peer, or what DTLS agreed on, is not good.
         """
+        self._found = found
         self._road.start(role, fingerprints, True)
         facts = await self._connected
         dtls = self._road.dtls
@@ -116,16 +122,18 @@ class DataRoad:
             opens=self._controlling,
             label=self._label,
         )
+        opened = False
         try:
-            async with asyncio.timeout(CHANNEL_DEADLINE):
-                await stream.open()
-        except TimeoutError as error:
-            stream.abort()
-            raise StreamBroken("the peer opens no channel") from error
-        except StreamBroken:
-            stream.abort()
-            raise
+            await stream.open()
+            opened = True
+        finally:
+            if not opened:
+                stream.abort()
         return stream
+
+    def _way_found(self) -> None:
+        if self._found is not None:
+            self._found()
 
     async def close(self) -> None:
         """May be called again."""

@@ -74,6 +74,8 @@ class Road:
         servers: Sequence[IceServer],
         events: Callable[[MediaEvent], None],
         association: type[SecureTransport] = SecureTransport,
+        silence: float | None = None,
+        found: Callable[[], None] = lambda: None,
     ) -> None:
         self.name = name
         self._association = association
@@ -95,7 +97,8 @@ class Road:
         self._strict = True
         self._closed = False
         self._patience = patience()
-        self._silence = Silence(self._patience)
+        self._silence = Silence(self._patience if silence is None else silence)
+        self._found = found
         self.dtls: SecureTransport | None = None
         self.facts: DtlsFacts | None = None
         """Once connected."""
@@ -276,6 +279,7 @@ class Road:
         for each in former:
             await each.connection.close()
         if self.dtls is None:
+            self._found()
             await self._secure()
         elif self.facts is not None:
             self._events(Restarted(self.name))

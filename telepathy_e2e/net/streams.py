@@ -25,6 +25,15 @@ CHUNK = 96 * 1024
 #: it, and long enough that giving it a turn costs little.
 TURN = 0.001
 
+#: Milliseconds that what was sent may stay unacknowledged; then seconds of silence before the other
+#: side is asked whether it is there, between the questions, and how many remain unanswered.
+LOSS = (
+    (socket.TCP_USER_TIMEOUT, 20_000),
+    (socket.TCP_KEEPIDLE, 10),
+    (socket.TCP_KEEPINTVL, 5),
+    (socket.TCP_KEEPCNT, 3),
+)
+
 
 # SocketStream has a property of that name.
 _Socket = socket.socket
@@ -219,6 +228,20 @@ class SocketStream:
             self._sock.shutdown(socket.SHUT_WR)
         except OSError as error:
             raise _broken(error) from error
+
+    def notice_loss(self) -> None:
+        """Break within half a minute when the other side is not heard any more (RFC 5482).
+
+        Else TCP goes on trying for a quarter of an hour, and for ever where nothing is sent. For
+        those who have somewhere else to go.
+        """
+        if self._sock.family not in (socket.AF_INET, socket.AF_INET6):
+            return
+        for option, value in LOSS:
+            with contextlib.suppress(OSError):
+                self._sock.setsockopt(socket.IPPROTO_TCP, option, value)
+        with contextlib.suppress(OSError):
+            self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
 
     async def readable(self) -> None:
         """Wait until a read would not wait, without reading. Raises: StreamBroken."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import importlib
 import logging
 from typing import TYPE_CHECKING, Final
@@ -28,20 +29,34 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: Seconds for ICE, DTLS and SCTP. A relay that is reached by TCP takes five; what has not come up
-#: until now is behind something that lets nothing through.
-ICE_TIMEOUT: Final = 20.0
+#: Seconds. ICE has tried everything five times after eight; what has not come up until now is
+#: behind something that lets nothing through, and people wait.
+ICE_TIMEOUT: Final = 12.0
+
+#: Seconds more for DTLS and SCTP, once there is a way: a lost packet is three of them.
+CHANNEL_TIMEOUT: Final = 15.0
 
 #: Transport-infos of the peer that wait for our sockets.
 MAX_EARLY: Final = 32
 
 
 class IceAttempt:
-    """See ``road_attempt.Attempt``."""
+    """See ``road_attempt.Attempt``.
+
+    Args:
+        silence: seconds after which a peer who is not heard is given up; None: as in calls.
+    """
 
     way = Way.ICE
 
-    def __init__(self, account: Account, link: Link, protection: Protection) -> None:
+    def __init__(
+        self,
+        account: Account,
+        link: Link,
+        protection: Protection,
+        silence: float | None = None,
+    ) -> None:
+        self._silence = silence
         self._account = account
         self._link = link
         self._protection = protection
@@ -108,7 +123,10 @@ class IceAttempt:
         if credentials is None:
             raise NoWay("there is no certificate for a data channel")
         # Forty megabytes of libraries; the loop goes on meanwhile.
-        await asyncio.to_thread(importlib.import_module, "telepathy_e2e.media.data_road")
+        try:
+            await asyncio.to_thread(importlib.import_module, "telepathy_e2e.media.data_road")
+        except ImportError as error:
+            raise NoWay("the libraries for data channels are not installed") from error
         from telepathy_e2e.media.data_road import DataRoad
 
         if self._closed:
@@ -118,6 +136,7 @@ class IceAttempt:
             credentials=credentials,
             label=self._link.session.content_name if self._link.base.offered else self._link.sid,
             told=self._found,
+            silence=self._silence,
         )
         await self._road.gather(lambda: find_servers(self._account))
         own = self._own = self._road.local_transport(setup)
@@ -178,8 +197,14 @@ class IceAttempt:
         # The certificate has to be that of the session, and that of the transport.
         leaf = tuple(DtlsFingerprint(each.hash, each.digest, None) for each in announced)
         try:
-            async with asyncio.timeout(ICE_TIMEOUT):
-                stream = await road.connect(self._role, (*leaf, *peer.ice.fingerprints), peer.port)
+            async with asyncio.timeout(ICE_TIMEOUT) as limit:
+
+                def found() -> None:
+                    with contextlib.suppress(RuntimeError):  # nobody waits any more
+                        limit.reschedule(asyncio.get_running_loop().time() + CHANNEL_TIMEOUT)
+
+                prints = (*leaf, *peer.ice.fingerprints)
+                stream = await road.connect(self._role, prints, peer.port, found)
         except SecurityError as error:
             raise _refused(error) from error
         except StreamBroken as error:

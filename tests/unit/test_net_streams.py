@@ -295,3 +295,15 @@ async def test_a_blocking_socket_does_not_block_the_loop() -> None:
             await stream.read(1)
     stream.close()
     other.close()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_a_loss_can_be_noticed_soon(kind: str) -> None:
+    one, other = stream_pair(kind)
+    one.notice_loss()
+    if kind != "unix":
+        for option, value in streams.LOSS:
+            assert one.socket.getsockopt(socket.IPPROTO_TCP, option) == value
+        assert one.socket.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+    one.close()
+    other.close()
