@@ -36,6 +36,10 @@ ICE_TIMEOUT: Final = 12.0
 #: Seconds more for DTLS and SCTP, once there is a way: a lost packet is three of them.
 CHANNEL_TIMEOUT: Final = 15.0
 
+#: Seconds. A peer that does not like our certificate breaks the handshake off and says why through
+#: the servers, which takes longer.
+REASON_GRACE: Final = 2.0
+
 #: Transport-infos of the peer that wait for our sockets.
 MAX_EARLY: Final = 32
 
@@ -196,10 +200,13 @@ class IceAttempt:
         announced = self._protection.peer_fingerprints_offered
         # The certificate has to be that of the session, and that of the transport.
         leaf = tuple(DtlsFingerprint(each.hash, each.digest, None) for each in announced)
+        reached = False
         try:
             async with asyncio.timeout(ICE_TIMEOUT) as limit:
 
                 def found() -> None:
+                    nonlocal reached
+                    reached = True
                     with contextlib.suppress(RuntimeError):  # nobody waits any more
                         limit.reschedule(asyncio.get_running_loop().time() + CHANNEL_TIMEOUT)
 
@@ -208,6 +215,8 @@ class IceAttempt:
         except SecurityError as error:
             raise _refused(error) from error
         except StreamBroken as error:
+            if reached:
+                await asyncio.sleep(REASON_GRACE)
             raise NoWay(str(error)) from error
         except TimeoutError:
             raise NoWay("No data channel to the contact's client came up in time") from None
