@@ -327,6 +327,45 @@ async def test_another_certificate_in_the_handshake_ends_it(victim: str) -> None
         await asyncio.wait([waiting])
 
 
+@pytest.mark.parametrize("where", ["ice", "dtls", "sctp"])
+async def test_a_peer_that_never_completes_it_is_given_up(
+    monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    from telepathy_e2e.media.data_stream import DataStream
+    from telepathy_e2e.media.inside_aiortc import DataTransport
+    from telepathy_e2e.media.road import Road as MediaRoad
+    from telepathy_e2e.service import road_ice
+
+    monkeypatch.setattr(road_ice, "ICE_TIMEOUT", 0.5)
+    monkeypatch.setattr(road_ice, "CHANNEL_TIMEOUT", 0.5)
+
+    async def never(*_: object) -> None:
+        await asyncio.get_running_loop().create_future()
+
+    # Bob does not control ICE, and is the client of DTLS.
+    if where == "ice":
+        begin = MediaRoad._begin
+        monkeypatch.setattr(
+            MediaRoad, "_begin", lambda road: begin(road) if road._controlling else None
+        )
+    elif where == "dtls":
+        handshake = DataTransport.handshake
+        monkeypatch.setattr(
+            DataTransport,
+            "handshake",
+            lambda dtls, role: handshake(dtls, role) if role == "server" else never(),
+        )
+    else:
+        open_ = DataStream.open
+        monkeypatch.setattr(
+            DataStream, "open", lambda it: open_(it) if it._sctp._opens else never()
+        )
+    allowed = frozenset({"ice", "in-band"})
+    async with session(allowed, allowed) as ends:
+        await ends.carry(*await ends.connect())
+        assert ends.alice.transports == ["ice", "in-band"]
+
+
 async def test_a_road_that_is_up_is_not_replaced_where_it_cannot_be_renewed() -> None:
     async with session() as ends:
         streams = await ends.connect()
