@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Mapping
+from functools import partial
 from typing import Final
 
 from telepathy_e2e.errors import ConnectionRefused, NotAvailable
@@ -133,7 +134,7 @@ class StreamTube(TubeChannel):
     async def _connect(self, stream: SocketStream) -> None:
         """A connection through the tube, as soon as there is room for one."""
         pump = self._pump
-        while pump is not None and not self.closed:
+        while pump is not None and not pump.closing:
             try:
                 number = pump.open()
             except NotAvailable:
@@ -153,25 +154,28 @@ class StreamTube(TubeChannel):
         while self._dials and len(self._dialing) < MAX_DIALS:
             number = self._dials.popleft()
             if self._pump is not None and self._pump.has(number):
-                self._dialing[number] = self._tasks.start("dial", self._dial(number))
+                dial = self._dialing[number] = self._tasks.start("dial", self._dial(number))
+                # Not by the task itself: one that is cancelled before it begins does nothing.
+                dial.add_done_callback(partial(self._dialed, number))
 
     async def _dial(self, number: int) -> None:
         pump, service = self._pump, self._service
+        if pump is None or service is None:
+            return
         try:
-            if pump is None or service is None:
-                return
-            try:
-                sock, param = await service.connect()
-            except ConnectionRefused as error:
-                log.info("a connection of a tube was refused: %s", error)
-                pump.refuse(number)
-                return
-            if pump.has(number) and not self.closed:
-                self.events.emit(NewRemoteConnection(self.target_handle, param, number))
-            pump.attach(number, sock)
-        finally:
-            del self._dialing[number]
-            self._dial_next()
+            sock, param = await service.connect()
+        except ConnectionRefused as error:
+            log.info("a connection of a tube was refused: %s", error)
+            pump.refuse(number)
+            return
+        if pump.has(number) and not self.closed:
+            self.events.emit(NewRemoteConnection(self.target_handle, param, number))
+        pump.attach(number, sock)
+
+    def _dialed(self, number: int, dial: asyncio.Task[None]) -> None:
+        del dial
+        del self._dialing[number]
+        self._dial_next()
 
     def connection_ended(self, number: int, reason: Reason | None) -> None:
         if self.requested and (dial := self._dialing.get(number)) is not None:

@@ -18,6 +18,7 @@ from telepathy_e2e.errors import (
     ConnectionRefused,
     Disconnected,
     EncryptionError,
+    NetworkError,
     NotAvailable,
     NotCapable,
     PeerError,
@@ -308,6 +309,13 @@ class TubeChannel(ProtectedChannel):
                 if not road_broke(error) or not self._goes_on(link) or short > MAX_SHORT:
                     raise
                 log.info("a tube lost its road, and looks for another: %s", error)
+            except PeerError as error:
+                log.warning("a tube was ended, for what its other side sent: %s", error)
+                raise TransferFailed(
+                    REMOTE_ERROR,
+                    NetworkError("The contact's client sent what makes no sense in a tube"),
+                    "failed-application",
+                ) from error
         stream.close()
         self._end(TransferFailed(REMOTE_ERROR, _closed_there(), "success"))
 
@@ -438,8 +446,6 @@ class TubeChannel(ProtectedChannel):
                 self._end(TransferFailed(LOCAL_ERROR, NotAvailable("Internal error"), "cancel"))
 
     def _fail(self, error: Exception) -> None:
-        if isinstance(error, PeerError):
-            log.info("a tube was ended: %s", error)
         self._end(failure_of(error))
 
     def _tell(self, error: TelepathyError) -> None:

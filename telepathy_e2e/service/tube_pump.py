@@ -42,6 +42,9 @@ PIECE: Final = 16 * 1024
 ASK_AFTER: Final = 20.0
 DEAD_AFTER: Final = 40.0
 
+# Seconds from the end of one direction of a tube that both sides have closed to that of the other.
+END_SECONDS: Final = 5.0
+
 
 class Ends(Protocol):
     """What stands behind the pump: the channel."""
@@ -85,6 +88,7 @@ class Pump:
         self._loop = asyncio.get_running_loop()
         self._connections: dict[int, LocalConnection] = {}
         self._was_ready = False
+        self._closing = False
         self._idle: asyncio.Future[None] | None = None
         self._dead: asyncio.Future[None] | None = None
         self._heard = 0.0
@@ -95,6 +99,11 @@ class Pump:
     def connections(self) -> list[int]:
         """Ids of those that are not over."""
         return list(self._connections)
+
+    @property
+    def closing(self) -> bool:
+        """One side has closed the tube: no more connections are opened."""
+        return self._closing
 
     def has(self, number: int) -> bool:
         """Whether a connection is not over."""
@@ -120,7 +129,13 @@ class Pump:
         try:
             waiting: set[asyncio.Future[None]] = {*both, self._dead}
             while both & waiting:
-                done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+                # Who has said all waits for the other's last word, and not for ever.
+                patience = END_SECONDS if len(both & waiting) < len(both) else None
+                done, waiting = await asyncio.wait(
+                    waiting, return_when=asyncio.FIRST_COMPLETED, timeout=patience
+                )
+                if not done:
+                    return
                 for each in done:
                     each.result()
         except (StreamBroken, SecurityFailed):
@@ -230,6 +245,7 @@ class Pump:
                     self._was_ready = True
                     self._ends.tube_ready()
             case Closing():
+                self._closing = True
                 self._ends.tube_closing()
             case Pong() | Finished():
                 pass  # it was heard; and both tasks look for the end themselves
@@ -283,6 +299,7 @@ class Pump:
         for connection in list(self._connections.values()):
             if not connection.read_all:
                 self.give_up(connection.number, Reason.CANCELLED)
+        self._closing = True
         self.mux.close()
         self._wake()
 
@@ -291,6 +308,7 @@ class Pump:
         for connection in self._connections.values():
             connection.abort()
         self._connections.clear()
+        self._closing = True
         self._wake()
 
     # -- ``tube_connection.Carrier`` ---------------------------------------------------------
