@@ -10,6 +10,7 @@ from telepathy_e2e.cli import names
 from telepathy_e2e.cli.bus import Bus, BusError
 from telepathy_e2e.cli.call import check_jid
 from telepathy_e2e.cli.exits import UNPROTECTED, UNVERIFIED, Exit
+from telepathy_e2e.cli.offers import Offers, announced, follow, handled, taken_elsewhere
 from telepathy_e2e.cli.output import Output
 from telepathy_e2e.cli.places import listening_at
 from telepathy_e2e.cli.question import Answers
@@ -17,7 +18,7 @@ from telepathy_e2e.cli.relay import Relay
 from telepathy_e2e.cli.together import first, plain
 from telepathy_e2e.cli.transfer import Guard
 from telepathy_e2e.cli.tube import tell_offer, waiting
-from telepathy_e2e.cli.tubes import Offers, Tube, announced, follow, handled, serve, taken_elsewhere
+from telepathy_e2e.cli.tubes import Tube, serve
 from telepathy_e2e.cli.views import ChannelView
 from telepathy_e2e.cli.words import Protection, printable
 
@@ -73,7 +74,8 @@ class _Forward:
         verification = [names.PEER_VERIFICATION] if will_answer else []
         wanted = handled(names.STREAM_TUBE, arguments.service)
         offers = Offers(following, names.STREAM_TUBE, arguments.jid, arguments.service)
-        async with announced("forward", following, wanted, *verification):
+        key = (arguments.jid, arguments.service)
+        async with announced("forward", key, following, wanted, *verification):
             waiting(self._output, following, arguments.jid, arguments.service, self._relay)
             await first(self._relay.run(), self._take(offers))
 

@@ -36,6 +36,8 @@ PAUSE: Final = 0.5
 
 _EXHAUSTED: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
+_UCRED: Final = struct.Struct("3i")  # pid, uid, gid
+
 _LINGER_NOT: Final = struct.pack("ii", 1, 0)
 
 
@@ -128,7 +130,10 @@ class Relay:
         loop = asyncio.get_running_loop()
         while True:
             try:
-                return (await loop.sock_accept(self._sock))[0]
+                program = (await loop.sock_accept(self._sock))[0]
+                if not self.place.is_unix or _same_user(program):
+                    return program
+                program.close()
             except ConnectionError:
                 continue  # it was gone before we took it
             except OSError as error:
@@ -184,6 +189,14 @@ class Relay:
             await loop.sock_sendall(program, data)
             self.received += len(data)
         program.shutdown(socket.SHUT_WR)
+
+
+def _same_user(sock: socket.socket) -> bool:
+    """Whether who connected belongs to this user, by the kernel's word: an abstract socket has no
+    permissions.
+    """
+    credentials = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
+    return bool(_UCRED.unpack(credentials)[1] == os.geteuid())
 
 
 def _break_off(*sockets: socket.socket | None) -> None:

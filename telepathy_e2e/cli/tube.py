@@ -6,47 +6,22 @@ import argparse
 import asyncio
 import contextlib
 from collections.abc import Sequence
-from typing import Final
 
-from telepathy_e2e.cli import names
-from telepathy_e2e.cli.bus import Bus, BusError, typed
+from telepathy_e2e.cli import names, tube_offer
+from telepathy_e2e.cli.bus import Bus, BusError
 from telepathy_e2e.cli.call import check_jid
 from telepathy_e2e.cli.exits import OK, UsageError
 from telepathy_e2e.cli.names import TubeState
+from telepathy_e2e.cli.offers import Offers, announced, follow, handled, taken_elsewhere
 from telepathy_e2e.cli.output import Output
-from telepathy_e2e.cli.places import Place, listening_at, service_at
+from telepathy_e2e.cli.places import listening_at
 from telepathy_e2e.cli.question import Answers
 from telepathy_e2e.cli.relay import Relay
 from telepathy_e2e.cli.together import first
 from telepathy_e2e.cli.transfer import Guard
-from telepathy_e2e.cli.tubes import (
-    SERVICE,
-    Offers,
-    Tube,
-    announced,
-    bus_access,
-    channel_type,
-    check_kind,
-    follow,
-    handled,
-    plain_parameters,
-    serve,
-    state_of,
-    taken_elsewhere,
-)
-from telepathy_e2e.cli.views import ChannelView, the_connection
+from telepathy_e2e.cli.tubes import Tube, channel_type, plain_parameters, serve, state_of
+from telepathy_e2e.cli.views import ChannelView
 from telepathy_e2e.cli.words import printable
-
-# Types of parameters that are integers: (least, most).
-_INTEGERS: Final = {
-    "y": (0, 2**8 - 1),
-    "n": (-(2**15), 2**15 - 1),
-    "q": (0, 2**16 - 1),
-    "i": (-(2**31), 2**31 - 1),
-    "u": (0, 2**32 - 1),
-    "x": (-(2**63), 2**63 - 1),
-    "t": (0, 2**64 - 1),
-}
 
 
 async def run(arguments: argparse.Namespace, output: Output, answers: Answers) -> int:
@@ -55,130 +30,8 @@ async def run(arguments: argparse.Namespace, output: Output, answers: Answers) -
     if arguments.verify or guard.verified:
         answers.check(output, "--verify" if arguments.verify else "--require verified")
     if arguments.action == "offer":
-        return await _offer(arguments, guard, output, answers)
+        return await tube_offer.run(arguments, guard, output, answers)
     return await _accept(arguments, guard, output, answers)
-
-
-# -- offering ---------------------------------------------------------------------------------
-
-
-async def _offer(
-    arguments: argparse.Namespace, guard: Guard, output: Output, answers: Answers
-) -> int:
-    check_jid(arguments.jid)
-    if arguments.dbus is (arguments.address is not None):
-        raise UsageError("Name the ADDRESS of the service, or say --dbus: one of the two.")
-    place = None
-    if arguments.address is not None:
-        place = await service_at(arguments.address, other_machines=arguments.other_machines)
-    parameters = read_parameters(arguments.param)
-    bus = await Bus.connect()
-    try:
-        connection = await the_connection(bus, arguments.account)
-        # Whoever handles questions is asked about every peer: only those who mean to answer.
-        will_answer = arguments.verify or guard.verified
-        classes = [names.PEER_VERIFICATION] if will_answer else []
-        async with announced("tube_offer", [connection] if will_answer else [], *classes):
-            channel = await connection.create_channel(request(arguments, guard))
-            try:
-                tube = Tube(channel, output, answers, guard, str(place or ""))
-                await channel.fill()
-                await tube.run(_life_of_offer(tube, place, parameters, verify=arguments.verify))
-                tube.done()
-                return OK
-            finally:
-                await asyncio.shield(channel.close())
-    finally:
-        await bus.close()
-
-
-async def _life_of_offer(
-    tube: Tube, place: Place | None, parameters: dict[str, object], *, verify: bool
-) -> None:
-    channel, contact = tube.channel, printable(tube.channel.target)
-    if verify:
-        await channel.call(names.SECURITY, "Verify")
-    if place is None:
-        address = str(
-            await channel.call(channel.type, "Offer", "a{sv}u", parameters, bus_access(channel))
-        )
-        what = "a private bus"
-    else:
-        check_kind(channel, place.kind)
-        address, what = str(place), f"{place}"
-        await channel.call(
-            *(channel.type, "Offer", "uvua{sv}"),
-            *(place.kind, place.variant, names.LOCALHOST, parameters),
-        )
-    tube.say(
-        "offered",
-        f"Offered {printable(tube.service)} ({what}) to {contact}; waiting for an answer "
-        "(Ctrl-C ends it) …",
-        address=address,
-    )
-    await tube.opened()
-    if place is None:
-        sentence = f"Open. Connect to {address}"
-    else:
-        sentence = f"Open: {contact} can connect to {address} now."
-    tube.say("open", sentence, "bold", address=address)
-    await tube.ended()
-
-
-def request(arguments: argparse.Namespace, guard: Guard) -> dict[str, object]:
-    """The CreateChannel request, typed."""
-    kind = channel_type(dbus=arguments.dbus)
-    wanted: dict[str, object] = {
-        names.CHANNEL + ".ChannelType": typed("s", kind),
-        names.CHANNEL + ".TargetHandleType": typed("u", names.HANDLE_TYPE_CONTACT),
-        names.CHANNEL + ".TargetID": typed("s", arguments.jid),
-        f"{kind}.{SERVICE[kind]}": typed("s", arguments.service),
-    }
-    if guard.encrypted:
-        wanted[names.SECURITY + ".RequireEncrypted"] = typed("b", True)
-    if guard.verified:
-        wanted[names.SECURITY + ".RequireVerified"] = typed("b", True)
-    return wanted
-
-
-def read_parameters(said: Sequence[str]) -> dict[str, object]:
-    """``NAME=VALUE`` for strings, ``NAME:TYPE=VALUE`` for others, typed.
-
-    Raises:
-        UsageError: a parameter that makes no sense.
-    """
-    parameters: dict[str, object] = {}
-    for each in said:
-        name, equals, value = each.partition("=")
-        stem, colon, kind = name.rpartition(":")
-        if not (colon and kind in (*_INTEGERS, "s", "b")):
-            stem, kind = name, "s"
-        if not equals or not stem:
-            raise UsageError(f"{each} is not a parameter: it looks like name=value or port:u=5900.")
-        if stem in parameters:
-            raise UsageError(f"The parameter {stem} is there twice.")
-        parameters[stem] = typed(kind, _value(kind, value, each))
-    return parameters
-
-
-def _value(kind: str, value: str, said: str) -> object:
-    if kind == "s":
-        return value
-    if kind == "b":
-        if value not in ("true", "false"):
-            raise UsageError(f"{said}: a parameter of type b is true or false.")
-        return value == "true"
-    least, most = _INTEGERS[kind]
-    try:
-        number = int(value)
-    except ValueError:
-        number = most + 1
-    if not least <= number <= most:
-        raise UsageError(f"{said}: a parameter of type {kind} is between {least} and {most}.")
-    return number
-
-
-# -- accepting --------------------------------------------------------------------------------
 
 
 async def _accept(
@@ -235,7 +88,7 @@ class _Acceptor:
         classes = [handled(kind, service)]
         verification = [names.PEER_VERIFICATION] if self._will_answer else []
         offers = Offers(following, kind, jid, service)
-        async with announced("tube_accept", following, *classes, *verification):
+        async with announced("tube_accept", (jid, service), following, *classes, *verification):
             waiting(self._output, following, jid, service, self._relay)
             if self._relay is None:
                 await self._take(offers)

@@ -33,6 +33,11 @@ def add_tube(
     offer.add_argument(_OTHERS, action="store_true", help="ADDRESS may be on another machine")
     offer.add_argument("--dbus", action="store_true", help="a private bus of two instead")
     offer.add_argument(
+        "--keep",
+        action="store_true",
+        help="offer it whenever the contact waits for it (with 'tpe2e forward'), until Ctrl-C",
+    )
+    offer.add_argument(
         "--param",
         action="append",
         default=[],

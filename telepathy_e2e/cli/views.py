@@ -117,10 +117,16 @@ class ChannelView(View):
 
     async def read(self, interface: str) -> None:
         """Read the properties of one interface again; a channel that is gone keeps the old ones."""
-        try:
-            values = await self.connection.bus.get_all(self.connection.name, self.path, interface)
-        except BusError:
-            return
+        connection = self.connection
+        while True:
+            seen = len(self.states)
+            try:
+                values = await connection.bus.get_all(connection.name, self.path, interface)
+            except BusError:
+                return
+            if len(self.states) == seen:
+                break
+            # A signal came meanwhile, and is newer than this answer.
         self.values.update({(interface, name): value for name, value in values.items()})
 
     async def call(self, interface: str, member: str, signature: str = "", *body: object) -> Any:
@@ -234,6 +240,8 @@ class ConnectionView(View):
         self.status = names.DISCONNECTED
         self.status_reason = 0
         self.channels: dict[str, ChannelView] = {}
+        # What contacts (handles) are known to take: classes of channels.
+        self.capabilities: dict[int, list[tuple[dict[str, Any], list[str]]]] = {}
         self.on_channel: Callable[[ChannelView], None] | None = None
 
     @property
@@ -327,6 +335,8 @@ class ConnectionView(View):
                 self.error = (name, details)
             case names.CONNECTION, "SelfContactChanged":
                 self.values["SelfHandle"], self.values["SelfID"] = signal.args
+            case names.CONTACT_CAPABILITIES, "ContactCapabilitiesChanged":
+                self.capabilities.update(signal.args[0])
             case names.REQUESTS, "NewChannels":
                 for path, immutable in signal.args[0]:
                     self._add(path, immutable)

@@ -117,6 +117,22 @@ async def test_a_port_is_a_service_of_the_contact_for_as_long_as_it_is_offered(
         await asyncio.to_thread(fetch, place)
 
 
+async def test_what_is_kept_is_offered_whenever_somebody_forwards_it(
+    desks: tuple[Desk, Desk],
+) -> None:
+    alice, bob = desks
+    async with serving(web) as address:
+        offer = await bob.start("tube", "offer", alice.jid, "http", address, "--keep")
+        await offer.event("waiting")
+        for _ in range(2):
+            forward = await alice.start("forward", "0", bob.jid, "http")
+            place = (await forward.event("open"))["address"]
+            assert await asyncio.to_thread(fetch, place) == PAGE
+            await interrupted(forward)
+            await offer.event("closed")
+        await interrupted(offer)
+
+
 async def test_two_people_compare_before_anything_goes_through_and_ends_are_passed_on(
     desks: tuple[Desk, Desk], tmp_path: Path
 ) -> None:

@@ -310,6 +310,22 @@ def test_a_unix_socket_is_for_its_owner_alone_and_goes_with_the_program(tmp_path
     assert not path.exists()
 
 
+@pytest.mark.parametrize("abstract", [False, True])
+async def test_another_user_does_not_get_through_a_unix_socket(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, abstract: bool
+) -> None:
+    path = os.fsencode(tmp_path / "here")
+    place = Place(names.ABSTRACT_UNIX, b"\0" + path) if abstract else Place(names.UNIX, path)
+    async with running(place) as made, tube(saying(b"in")) as target:
+        made.add(target)
+        for uid, said in ((os.geteuid() + 1, b""), (os.geteuid(), b"in")):
+            monkeypatch.setattr(os, "geteuid", lambda uid=uid: uid)
+            reader, writer = await asyncio.open_unix_connection(place.address)
+            async with asyncio.timeout(PATIENCE):
+                assert await reader.read() == said
+            writer.close()
+
+
 def test_what_a_killed_run_left_is_replaced_and_nothing_else(tmp_path: Path) -> None:
     path = tmp_path / "here"
     place = Place(names.UNIX, os.fsencode(path))

@@ -8,10 +8,10 @@ from typing import Any, Self
 import pytest
 from dbus_fast import Variant
 
-from telepathy_e2e.cli import names
+from telepathy_e2e.cli import names, tube_offer
 from telepathy_e2e.cli.exits import UsageError
 from telepathy_e2e.cli.names import TubeState
-from telepathy_e2e.cli.tube import read_parameters
+from telepathy_e2e.cli.tube_offer import read_parameters
 from tests.unit.cli_support import (
     BOB,
     PATIENCE,
@@ -639,3 +639,132 @@ async def test_a_daemon_that_dies_ends_it(cm: FakeCM, tubes: Tubes, place: Path)
         await forward.event("open")
         await cm.bus.release_name(cm.connection[1:].replace("/", "."))
         assert await forward.task == 5
+
+
+# -- offering whenever somebody waits ---------------------------------------------------------
+
+
+class Keep:
+    """``tpe2e tube offer --keep``, running, and what the contact's program waits for."""
+
+    def __init__(self, tubes: Tubes, *words: str) -> None:
+        self.tubes = tubes
+        self.robot = Robot()
+        self.words = ("tube", "offer", BOB, "http", "80", "--keep", *words)
+        self.services: list[str] = []
+        tubes.cm.handlers["GetContactByID"] = self._contact
+
+    def _classes(self) -> list[Any]:
+        kind = {TYPE: Variant("s", names.STREAM_TUBE)}
+        service = names.STREAM_TUBE + ".Service"
+        named = [{**kind, service: Variant("s", each)} for each in self.services]
+        return [[each, []] for each in (kind, *named)]
+
+    async def _contact(self, path: str, call: list[Any]) -> tuple[str, list[Any]]:
+        found = Variant("a(a{sv}as)", self._classes())
+        return "ua{sv}", [2, {names.CONTACT_CAPABILITIES + "/capabilities": found}]
+
+    def wait_for(self, *services: str) -> None:
+        cm = self.tubes.cm
+        self.services = list(services)
+        changed = {2: self._classes()}
+        interface = names.CONTACT_CAPABILITIES
+        cm.emit(cm.connection, interface, "ContactCapabilitiesChanged", "a{ua(a{sv}as)}", changed)
+
+    async def __aenter__(self) -> Self:
+        loop = asyncio.get_running_loop()
+        self.task = loop.create_task(run(self.tubes, self.robot, *self.words))
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        self.task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await self.task
+
+    async def event(self, name: str, count: int = 1) -> dict[str, Any]:
+        await until(lambda: self.robot.names().count(name) >= count or self.task.done())
+        return [each for each in self.robot.events if each["event"] == name][count - 1]
+
+
+@pytest.fixture
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tube_offer, "PAUSE", 0.001)
+    monkeypatch.setattr(tube_offer, "LONG_PAUSE", 0.001)
+
+
+@pytest.mark.usefixtures("hasty")
+async def test_a_service_is_offered_whenever_the_contact_waits_for_it(
+    cm: FakeCM, tubes: Tubes
+) -> None:
+    async with Keep(tubes) as keep:
+        await keep.event("waiting")
+        keep.wait_for("ssh")
+        keep.wait_for("http")
+        await keep.event("open")
+        (path,) = cm.channels
+        keep.wait_for()
+        cm.tube_ends(path, "Terminated", "The contact closed the tube")
+        await keep.event("closed")
+        await keep.event("waiting", 2)
+        keep.wait_for("http", "ssh")
+        await keep.event("open", 2)
+    assert cm.members().count("Offer") == 2
+    assert cm.channels == {}
+
+
+@pytest.mark.usefixtures("hasty")
+async def test_a_way_that_was_lost_is_looked_for_again(cm: FakeCM, tubes: Tubes) -> None:
+    tubes.offered = tubes.ends("NetworkError", "No road", opened=False)
+    async with Keep(tubes) as keep:
+        keep.services = ["http"]
+        assert (await keep.event("closed", 3))["error"] == names.TP + "Error.NetworkError"
+        tubes.offered = tubes.open
+        await keep.event("open")
+
+
+@pytest.mark.usefixtures("hasty")
+async def test_who_said_no_is_asked_again_only_when_he_waits_anew(cm: FakeCM, tubes: Tubes) -> None:
+    tubes.offered = tubes.ends("Terminated", "The contact cancelled the tube", opened=False)
+    async with Keep(tubes) as keep:
+        keep.services = ["http"]
+        await keep.event("closed")
+        tubes.offered = tubes.open
+        keep.wait_for("http", "ssh")  # still, and not anew
+        assert cm.members().count("Offer") == 1
+        keep.wait_for("ssh")
+        await keep.event("waiting")
+        assert cm.members().count("Offer") == 1
+        keep.wait_for("http")
+        await keep.event("open")
+
+
+@pytest.mark.usefixtures("hasty")
+async def test_the_next_one_must_be_protected_as_well_as_the_last(cm: FakeCM, tubes: Tubes) -> None:
+    async def verified(path: str) -> None:
+        cm.verified(path)
+        await tubes.open(path)
+
+    tubes.offered = verified
+    async with Keep(tubes) as keep:
+        keep.services = ["http"]
+        await keep.event("open")
+        assert names.SECURITY + ".RequireVerified" not in tubes.request
+        tubes.offered = tubes.open
+        cm.tube_ends(next(iter(cm.channels)), "NetworkError")
+        assert await keep.task == 3
+        assert tubes.request[names.SECURITY + ".RequireVerified"] is True
+        assert keep.robot.names().count("open") == 1
+    assert cm.channels == {}
+
+
+@pytest.mark.usefixtures("hasty")
+async def test_tampering_ends_keeping(tubes: Tubes) -> None:
+    tubes.offered = tubes.ends("EncryptionError", "tampered", opened=False)
+    async with Keep(tubes) as keep:
+        keep.services = ["http"]
+        assert await keep.task == 4
+
+
+async def test_what_cannot_be_waited_for_cannot_be_kept(tubes: Tubes) -> None:
+    assert await run(tubes, Robot(), "tube", "offer", BOB, "my web", "80", "--keep") == 2
+    assert tubes.cm.calls == []
