@@ -1,0 +1,376 @@
+"""The pump: a stream in memory on one side, real sockets of local programs on the other."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from telepathy_e2e.errors import PeerError
+from telepathy_e2e.net.streams import SocketStream, StreamBroken
+from telepathy_e2e.role import Role
+from telepathy_e2e.service import tube_pump
+from telepathy_e2e.service.tube_pump import Pump
+from telepathy_e2e.tasks import TaskOwner
+from telepathy_e2e.tubes.events import Reason
+from telepathy_e2e.tubes.frames import Kind, header
+from telepathy_e2e.tubes.limits import Limits
+from telepathy_e2e.tubes.mux import Multiplexer
+from tests.unit.net_support import descriptors
+from tests.unit.service_support import Pipe, pipes, turns, until, within
+
+DATA = bytes(range(256)) * 4096  # 1 MiB
+
+
+class End:
+    """One side: ``Ends`` that writes down what it is told, and makes a program for what is opened.
+
+    Attributes:
+        programs: the other ends of the local sockets, by connection.
+        refuses: whether there is nobody to connect to.
+    """
+
+    def __init__(self, role: Role, **timers: float) -> None:
+        self.tasks = TaskOwner(str(role))
+        offers = role is Role.INITIATOR
+        limits = Limits(own_connections=0) if offers else Limits(connections=0)
+        self.pump = Pump(Multiplexer(role, limits), self, self.tasks, **timers)
+        self.ready = 0
+        self.closing = 0
+        self.ended: list[tuple[int, Reason | None]] = []
+        self.opened: list[int] = []
+        self.programs: dict[int, SocketStream] = {}
+        self.refuses = False
+        self.attaches = True
+        self.road: asyncio.Task[None] | None = None
+
+    def start(self, stream: Pipe) -> asyncio.Task[None]:
+        self.stream = stream
+        self.road = asyncio.ensure_future(self.pump.run(stream))
+        return self.road
+
+    def program(self) -> socket.socket:
+        """A local socket; the other end is the last of ``programs``."""
+        ours, theirs = socket.socketpair()
+        self._last = SocketStream(theirs)
+        return ours
+
+    def open(self) -> tuple[int, SocketStream]:
+        number = self.pump.open(self.program())
+        self.programs[number] = self._last
+        return number, self._last
+
+    def attach(self, number: int) -> bool:
+        attached = self.pump.attach(number, self.program())
+        self.programs[number] = self._last
+        return attached
+
+    # -- Ends
+
+    def tube_ready(self) -> None:
+        self.ready += 1
+
+    def connection_opened(self, number: int) -> None:
+        self.opened.append(number)
+        if self.refuses:
+            self.pump.refuse(number)
+        elif self.attaches:
+            self.attach(number)
+
+    def connection_ended(self, number: int, reason: Reason | None) -> None:
+        self.ended.append((number, reason))
+
+    def tube_closing(self) -> None:
+        self.closing += 1
+
+    async def stop(self) -> None:
+        self.pump.drop()
+        for each in self.programs.values():
+            each.close()
+        if self.road is not None:
+            self.road.cancel()
+            await asyncio.wait([self.road])
+        await self.tasks.close()
+
+
+@asynccontextmanager
+async def tube(**timers: float) -> AsyncIterator[tuple[End, End]]:
+    """Alice, who shares something, and Bob, who connects to it."""
+    before = descriptors()
+    alice, bob = End(Role.INITIATOR, **timers), End(Role.RESPONDER, **timers)
+    one, other = pipes()
+    alice.start(one)
+    bob.start(other)
+    await until(lambda: alice.ready and bob.ready)
+    try:
+        yield alice, bob
+    finally:
+        await alice.stop()
+        await bob.stop()
+    assert descriptors() == before
+
+
+async def read_all(stream: SocketStream) -> bytes:
+    got = bytearray()
+    while part := await within(stream.read(1 << 16)):
+        got += part
+    return bytes(got)
+
+
+async def exactly(stream: SocketStream, size: int) -> bytes:
+    got = bytearray()
+    while len(got) < size:
+        part = await within(stream.read(size - len(got)))
+        assert part
+        got += part
+    return bytes(got)
+
+
+async def send(stream: SocketStream, data: bytes) -> None:
+    await stream.write(data)
+    await stream.write_eof()
+
+
+async def test_bytes_go_both_ways_and_each_direction_ends_by_itself() -> None:
+    async with tube() as (alice, bob):
+        number, client = bob.open()
+        sending = asyncio.ensure_future(send(client, DATA))
+        await until(lambda: number in alice.programs)
+        service = alice.programs[number]
+        assert await read_all(service) == DATA
+        await sending
+        assert not bob.ended  # half of it is open
+        sending = asyncio.ensure_future(send(service, DATA[::-1]))
+        assert await read_all(client) == DATA[::-1]
+        await sending
+        await until(lambda: alice.ended and bob.ended)
+        assert alice.ended == bob.ended == [(number, None)]
+        assert alice.pump.connections == bob.pump.connections == []
+        assert not alice.pump.mux.connections
+
+
+async def test_both_directions_at_once_and_more_than_any_buffer() -> None:
+    async with tube() as (alice, bob):
+        number, client = bob.open()
+        await until(lambda: number in alice.programs)
+        service = alice.programs[number]
+        all_sent = asyncio.gather(send(client, DATA * 8), send(service, DATA * 8))
+        assert [*await asyncio.gather(read_all(client), read_all(service))] == [DATA * 8] * 2
+        await all_sent
+
+
+async def test_a_program_that_reads_nothing_holds_nobody_up_and_loses_nothing() -> None:
+    async with tube() as (alice, bob):
+        stuck, lazy = bob.open()
+        pushing = asyncio.ensure_future(send(lazy, DATA * 8))
+        await until(lambda: stuck in alice.programs)
+        for _ in range(20):
+            number, client = bob.open()
+            await send(client, b"hello")
+            await until(lambda n=number: n in alice.programs)  # type: ignore[misc]
+            assert await read_all(alice.programs[number]) == b"hello"
+        assert not pushing.done()
+        # What waits is bounded by the window, not by what is sent.
+        waiting = alice.pump._connections[stuck]._out
+        assert len(waiting) <= Limits().largest_window
+        assert await read_all(alice.programs[stuck]) == DATA * 8
+        await pushing
+
+
+async def test_who_is_refused_is_told_so() -> None:
+    async with tube() as (alice, bob):
+        alice.refuses = True
+        number, client = bob.open()
+        assert await within(client.read(1)) == b""
+        assert bob.ended == [(number, Reason.REFUSED)]
+        assert alice.ended == [(number, Reason.REFUSED)]
+
+
+async def test_data_waits_for_a_service_that_takes_its_time() -> None:
+    async with tube() as (alice, bob):
+        alice.attaches = False
+        number, client = bob.open()
+        await send(client, b"early")
+        await until(lambda: alice.opened)
+        await turns()
+        assert alice.attach(number)
+        assert await read_all(alice.programs[number]) == b"early"
+
+
+async def test_what_was_read_before_goes_first() -> None:
+    async with tube() as (alice, bob):
+        number = bob.pump.open()
+        await until(lambda: number in alice.programs)
+        ours, theirs = socket.socketpair()
+        client = SocketStream(theirs)
+        assert bob.pump.attach(number, ours, b"first ")
+        await client.write(b"second")
+        assert await exactly(alice.programs[number], 12) == b"first second"
+        client.close()
+
+
+async def test_a_connection_that_is_over_before_its_service_is_there() -> None:
+    async with tube() as (alice, bob):
+        alice.attaches = False
+        number, _client = bob.open()
+        await until(lambda: alice.opened)
+        bob.pump.give_up(number, Reason.CANCELLED)
+        await until(lambda: alice.ended)
+        assert alice.ended == [(number, Reason.CANCELLED)]
+        assert not alice.attach(number)
+        assert await within(alice.programs[number].read(1)) == b""
+
+
+@pytest.mark.parametrize("with_data", [False, True])
+async def test_a_program_that_dies_ends_its_connection_alone(with_data: bool) -> None:
+    async with tube() as (alice, bob):
+        number, client = bob.open()
+        other, lasting = bob.open()
+        await until(lambda: other in alice.programs)
+        client.close()
+        service = alice.programs[number]
+        assert await within(service.read(1)) == b""
+        if with_data:  # what is written to the dead cannot be delivered
+            with contextlib.suppress(StreamBroken):
+                for _ in range(100):
+                    await service.write(b"x" * 65536)
+            await until(lambda: bob.ended and alice.ended)
+            assert bob.ended == alice.ended == [(number, Reason.CANCELLED)]
+        else:
+            await service.write_eof()
+            await until(lambda: bob.ended)
+        await lasting.write(b"still")
+        assert await exactly(alice.programs[other], 5) == b"still"
+
+
+async def test_many_connections_at_once() -> None:
+    async with tube() as (alice, bob):
+
+        async def one(index: int) -> None:
+            number, client = bob.open()
+            message = str(index).encode()
+            await send(client, message)
+            await until(lambda: number in alice.programs)
+            service = alice.programs[number]
+            assert await read_all(service) == message
+            await send(service, message * 2)
+            assert await read_all(client) == message * 2
+            client.close()
+            service.close()
+
+        await asyncio.gather(*(one(index) for index in range(200)))
+        await until(lambda: len(alice.ended) == len(bob.ended) == 200)
+
+
+# -- the road ---------------------------------------------------------------------------------
+
+
+async def test_a_lost_road_keeps_connections_and_the_next_goes_on_where_it_was() -> None:
+    async with tube() as (alice, bob):
+        number, client = bob.open()
+        sending = asyncio.ensure_future(send(client, DATA * 4))
+        await until(lambda: number in alice.programs)
+        service = alice.programs[number]
+        got = await exactly(service, 100_000)
+        for end in (alice, bob):
+            end.stream.broke()
+        for end in (alice, bob):
+            assert end.road is not None
+            with pytest.raises(StreamBroken):
+                await within(end.road)
+        one, other = pipes()
+        alice.start(one)
+        bob.start(other)
+        got += await read_all(service)
+        assert got == DATA * 4
+        await sending
+        assert alice.ready == bob.ready == 1
+        assert not alice.ended
+
+
+async def test_a_stream_that_ends_before_the_tube_is_a_lost_road() -> None:
+    async with tube() as (_alice, bob):
+        bob.stream.cut()
+        assert bob.road is not None
+        with pytest.raises(StreamBroken):
+            await within(bob.road)
+
+
+async def test_silence_is_asked_about_and_then_it_is_the_end_of_the_road() -> None:
+    async with tube(ask_after=0.05, dead_after=2.0) as (alice, bob):
+        # Both live, so the road does.
+        await until(lambda: alice.pump._pings > 5)
+        assert alice.road is not None
+        assert not alice.road.done()
+        assert alice.pump._pings
+        # Now nothing of what Bob sends arrives.
+        bob.stream.other = Pipe()
+        with pytest.raises(StreamBroken):
+            await within(alice.road)
+
+
+async def test_nonsense_ends_the_tube() -> None:
+    async with tube() as (alice, bob):
+        alice.stream.arrive(header(Kind.DATA, 4, 1) + b"x")
+        assert alice.road is not None
+        with pytest.raises(PeerError):
+            await within(alice.road)
+        with contextlib.suppress(PeerError):
+            bob.open()
+
+
+# -- the end ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("who", ["alice", "bob"])
+async def test_a_tube_that_is_closed_ends_on_both_sides(who: str) -> None:
+    async with tube() as (alice, bob):
+        number, client = bob.open()
+        await until(lambda: number in alice.programs)
+        leaver, other = (alice, bob) if who == "alice" else (bob, alice)
+        leaver.pump.leave()
+        for end in (alice, bob):
+            assert end.road is not None
+            await within(end.road)
+            assert end.ended == [(number, Reason.CANCELLED)]
+        assert (leaver.closing, other.closing) == (1, 1)
+        assert await within(client.read(1)) == b""
+        assert alice.pump.closing
+        assert bob.pump.closing
+
+
+async def test_what_a_program_had_ended_still_arrives_after_the_close() -> None:
+    async with tube() as (alice, bob):
+        number, client = bob.open()
+        sending = asyncio.ensure_future(send(client, DATA * 2))
+        await until(lambda: number in alice.programs)
+        service = alice.programs[number]
+        reading = asyncio.ensure_future(read_all(service))
+        await sending
+        await until(lambda: bob.pump._connections[number].read_all)
+        bob.pump.leave()
+        assert await within(reading) == DATA * 2
+        await service.write_eof()
+        for end in (alice, bob):
+            assert end.road is not None
+            await within(end.road)
+            assert end.ended == [(number, None)]
+
+
+async def test_a_peer_that_closes_and_never_ends_is_not_waited_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(tube_pump, "END_SECONDS", 0.05)
+    async with tube() as (alice, bob):
+        # Bob's half-close never arrives.
+        async def nothing() -> None:
+            return
+
+        monkeypatch.setattr(bob.stream, "write_eof", nothing)
+        alice.pump.leave()
+        assert alice.road is not None
+        await within(alice.road)
