@@ -134,7 +134,7 @@ class _Forward:
         await serve(tube, relay, address)
 
     def _over(self, tube: Tube, error: Exit | None) -> None:
-        why = str(error) if error is not None else "It was closed."
+        why = str(error) if error is not None else "The tube was closed."
         tube.say(
             "closed",
             f"{why.rstrip('.')}; waiting for the next offer of {printable(tube.service)} …",

@@ -206,7 +206,7 @@ class _Offerer:
                 reason=str(error),
             )
             return error
-        tube.say("closed", "It was closed.", error="", reason="It was closed.")
+        tube.say("closed", "The tube was closed.", error="", reason="The tube was closed.")
         return None
 
 
