@@ -63,7 +63,7 @@ from telepathy_e2e.xmpp.client import IqTimeout, StanzaError
 if TYPE_CHECKING:
     from telepathy_e2e.service.account import Account
     from telepathy_e2e.service.call_dialogue import Dialogue
-    from telepathy_e2e.service.call_flow import Leg
+    from telepathy_e2e.service.call_legs import Leg
     from telepathy_e2e.service.call_ways import Way
 
 log = logging.getLogger(__name__)

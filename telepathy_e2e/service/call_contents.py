@@ -16,7 +16,7 @@ from telepathy_e2e.service.call_words import MediaType, Mute, Reason, StateReaso
 from telepathy_e2e.service.events import ChannelEvent, Emitter, ObjectAdded, ObjectRemoved
 
 if TYPE_CHECKING:
-    from telepathy_e2e.service.call_flow import Leg
+    from telepathy_e2e.service.call_legs import Leg
 
 Key = tuple[str, str]
 

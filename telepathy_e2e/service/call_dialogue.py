@@ -10,8 +10,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
 from xml.etree.ElementTree import Element
 
 from telepathy_e2e.errors import (
@@ -23,15 +23,14 @@ from telepathy_e2e.errors import (
     SecurityError,
     TelepathyError,
 )
-from telepathy_e2e.jingle import call_negotiation as negotiation
 from telepathy_e2e.jingle import events as jingle
-from telepathy_e2e.jingle import grouping, ice, rtp
+from telepathy_e2e.jingle import grouping, ice
 from telepathy_e2e.jingle.call_contents import key_of
 from telepathy_e2e.jingle.stanzas import Content
 from telepathy_e2e.media import events as media
 from telepathy_e2e.role import Role
-from telepathy_e2e.service.call_flow import Flow, Key, Leg, name_of
-from telepathy_e2e.service.call_flow import key_of as engine_key
+from telepathy_e2e.service.call_flow import Flow
+from telepathy_e2e.service.call_legs import Key, Leg, Legs, key_of_name
 from telepathy_e2e.service.call_media import Choice
 from telepathy_e2e.service.call_roads import Roads
 from telepathy_e2e.service.call_security import CallSecurity
@@ -122,10 +121,10 @@ class Dialogue:
         self._servers: Sequence[IceServer] = ()
         self._tasks = tasks
         self._engine: MediaEngine | None = None
-        self.legs: dict[Key, Leg] = {}
         self._offered: tuple[Content, ...] = ()
         self._refused: list[Key] = []
         self._roads = Roads(link.role, tasks, self._tell_candidates)
+        self.legs = Legs(self._session, self._roads)
         self._flow = Flow(link.role, choice, listener.media_lost)
         # Roads whose other way the peer has not answered to yet.
         self._replacing: set[str] = set()
@@ -151,10 +150,9 @@ class Dialogue:
         """
         await self._begin()
         for name, kind in wanted.items():
-            leg = self._leg(("initiator", name), kind, name)
-            leg.own = self._own_description(leg)
+            self.legs.make(("initiator", name), kind, name)
         await self._roads.open(wanted)
-        contents = tuple(self._content(leg) for leg in self.legs.values())
+        contents = tuple(self.legs.content(leg) for leg in self.legs)
         self._offered = contents
         payload = [grouping.build_group(list(wanted))] if len(wanted) > 1 else []
         await self._link.send(self._session.initiate(contents, payload))
@@ -166,19 +164,19 @@ class Dialogue:
             PeerError: nothing that answers the offer.
         """
         names = grouping.parse_group(payload)
-        bundle = [name for name in names if ("initiator", name) in self.legs]
+        bundle = [name for name in names if self.legs.get(("initiator", name)) is not None]
         self._roads.bundled(bundle, contents[0].name)
         answers = {(each.creator, each.name): each for each in contents}
-        for key, leg in list(self.legs.items()):
-            answer = answers.get(key)
+        for leg in self.legs:
+            answer = answers.get(leg.key)
             if answer is None:
                 self._drop(leg, "decline")
                 continue
-            road = self._roads.road_of(key[1])
+            road = self._roads.road_of(leg.key[1])
             if leg.road != road:
                 self._roads.move(leg.road)
                 leg.road = road
-            self._take(leg, answer)
+            self.legs.take(leg, answer)
             leg.agreed = True
             self._listener.leg_changed(leg)
         self._agree(self._offered, contents)
@@ -194,33 +192,19 @@ class Dialogue:
             SecurityFailed: no certificate that could be checked was announced.
         """
         self._offered = tuple(contents)
-        taken = [each for each in contents if self._understood(each)]
-        self._refused = [key_of(each) for each in contents if each not in taken]
-        names = [each.name for each in taken]
+        taken = [(leg, each) for each in contents if (leg := self.legs.understand(each))]
+        self._refused = [key_of(each) for each in contents if self.legs.get(key_of(each)) is None]
+        names = [leg.key[1] for leg, _ in taken]
         if names:
             # The first of the bundle that we can carries the others.
             bundle = [name for name in grouping.parse_group(payload) if name in names]
             self._roads.bundled(bundle, names[0])
-        for content in taken:
-            leg = self.legs[key_of(content)]
+        for leg, content in taken:
             leg.road = self._roads.road_of(content.name)
-            self._take(leg, content)
+            self.legs.take(leg, content)
         if taken:
             self._security.check_announced(self._roads.fingerprints)
             self._roads.answering()
-
-    def _understood(self, content: Content) -> bool:
-        """Make a leg of it, if it is anything that we can."""
-        description = rtp.parse(_present(content.description))
-        if description.media not in ("audio", "video"):
-            return False
-        try:
-            own = negotiation.answer(description)
-        except negotiation.Unsupported:
-            return False
-        leg = self._leg(key_of(content), MediaType[description.media.upper()], content.name)
-        leg.own = own
-        return True
 
     async def answer(self) -> None:
         """Take the call: session-accept.
@@ -228,12 +212,11 @@ class Dialogue:
         Raises: as ``offer``.
         """
         await self._begin()
-        for leg in self.legs.values():
-            leg.own = self._own_description(leg)
+        for leg in self.legs:
             leg.agreed = True
-        await self._roads.open(leg.road for leg in self.legs.values())
-        contents = tuple(self._content(leg) for leg in self.legs.values())
-        bundle = self._roads.bundle_of(leg.key[1] for leg in self.legs.values())
+        await self._roads.open(leg.road for leg in self.legs)
+        contents = tuple(self.legs.content(leg) for leg in self.legs)
+        bundle = self._roads.bundle_of(leg.key[1] for leg in self.legs)
         payload = [grouping.build_group(bundle)] if bundle else []
         if self._refused:
             refused, self._refused = self._refused, []
@@ -244,10 +227,6 @@ class Dialogue:
         self._start_roads()
 
     # -- what both do ---------------------------------------------------------------------------
-
-    def _leg(self, key: Key, kind: MediaType, road: str) -> Leg:
-        leg = self.legs[key] = Leg(key, kind, road)
-        return leg
 
     async def _begin(self) -> None:
         prepared = await self._prepare()
@@ -265,43 +244,8 @@ class Dialogue:
             events=self._media_event,
         )
         self._roads.begin(self._engine)
+        self.legs.begin(self._engine)
         self._flow.begin(self._engine)
-
-    def _own_description(self, leg: Leg) -> rtp.Description:
-        """What we say of a content: what we can, or the answer to what the peer can."""
-        engine = self._live()
-        word: Literal["audio", "video"] = "audio" if leg.media is MediaType.AUDIO else "video"
-        sources, groups = engine.local_sources(name_of(leg.key), word)
-        base = leg.own if leg.own is not None else negotiation.offer(word)
-        ssrc = sources[0].ssrc if sources else None
-        return replace(base, sources=sources, groups=groups, ssrc=ssrc)
-
-    def _content(self, leg: Leg) -> Content:
-        if leg.own is None:
-            raise AssertionError("a content before it was described")
-        creator, name = leg.key
-        return Content(
-            creator=creator,
-            name=name,
-            senders=leg.senders,
-            description=rtp.build(leg.own),
-            transport=ice.build(self._roads.own(leg.road)),
-        )
-
-    def _take(self, leg: Leg, content: Content) -> None:
-        """The peer's side of a content.
-
-        Raises:
-            PeerError: malformed.
-            SecurityError: another certificate than that of its other contents.
-        """
-        leg.peer = rtp.parse(_present(content.description))
-        if leg.peer.media != leg.media.word:
-            raise PeerError("the answer is of another kind than the offer")
-        if leg.peer.sdes:
-            log.info("SDES was offered beside DTLS, and is not used")
-        leg.senders = self._senders(leg.key)
-        self._roads.take(leg.road, ice.parse(content.transport))
 
     def _agree(self, offered: Sequence[Content], accepted: Sequence[Content]) -> None:
         fingerprints = self._roads.fingerprints
@@ -310,7 +254,7 @@ class Dialogue:
 
     def _start_roads(self) -> None:
         # Of what the peer added meanwhile some may not be answered yet.
-        agreed = [leg.road for leg in self.legs.values() if leg.agreed]
+        agreed = [leg.road for leg in self.legs if leg.agreed]
         self._roads.start(agreed, strict=self._messages)
 
     # -- media ----------------------------------------------------------------------------------
@@ -338,20 +282,17 @@ class Dialogue:
                 else:
                     self._on_road_failed(road, why, text)
             case media.MediaLost(name, direction, text):
-                self._listener.media_lost(engine_key(name), direction, text)
+                self._listener.media_lost(key_of_name(name), direction, text)
             case media.Heard(name):
-                self._listener.heard(engine_key(name))
+                self._listener.heard(key_of_name(name))
             case media.DtmfReceived():
                 log.info("the contact pressed a key")
 
     def _tell_candidates(self, road: str, transport: ice.Transport) -> None:
-        leg = self._leg_on(road)
-        if leg is not None:
-            self._post(lambda: self._session.transport_info(leg.key, ice.build(transport)))
-
-    def _leg_on(self, road: str) -> Leg | None:
-        """One that is on this road: what is said of it is said of the road."""
-        return next((leg for leg in self.legs.values() if leg.road == road), None)
+        # What is said of one content that is on it is said of the road.
+        legs = self.legs.on(road)
+        if legs:
+            self._post(lambda: self._session.transport_info(legs[0].key, ice.build(transport)))
 
     def _on_connected(self, road: str, facts: media.DtlsFacts) -> None:
         self._roads.connected.add(road)
@@ -373,7 +314,7 @@ class Dialogue:
         except SecurityFailed:
             return  # told already
         async with self._opening:
-            for leg in list(self.legs.values()):
+            for leg in self.legs:
                 if leg.agreed and leg.road in self._roads.connected and not self._closing:
                     await self._flow.apply(leg)
                     self._let_through = True
@@ -389,7 +330,7 @@ class Dialogue:
         self._on_road_failed(road, why, text)
 
     def _on_road_failed(self, road: str, why: str, text: str) -> None:
-        if self._leg_on(road) is None:
+        if not self.legs.on(road):
             return  # what was on it is gone already
         if why == "security":
             failure = SecurityFailed(EncryptionError(text))
@@ -406,10 +347,10 @@ class Dialogue:
         """Whether there is a call without what is on this road."""
         if road == self._roads.main and road not in self._roads.connected:
             return False  # its keys are those of the people's messages
-        return any(leg.agreed and leg.road != road for leg in self.legs.values())
+        return any(leg.agreed and leg.road != road for leg in self.legs)
 
     def _lose(self, road: str) -> None:
-        lost = [leg for leg in self.legs.values() if leg.road == road]
+        lost = self.legs.on(road)
         keys = [leg.key for leg in lost]
         self._post(lambda: self._session.content_remove(keys, "failed-transport"))
         for leg in lost:
@@ -422,12 +363,12 @@ class Dialogue:
     def _on_disconnected(self, road: str) -> None:
         self._silent.add(road)
         self._listener.interrupted()
-        leg = self._leg_on(road)
+        legs = self.legs.on(road)
         # One side looks for another way, or both offers would cross.
-        if self._link.role is Role.INITIATOR and leg is not None and road not in self._replacing:
+        if self._link.role is Role.INITIATOR and legs and road not in self._replacing:
             transport = self._roads.restart(road)
             self._replacing.add(road)
-            self._post(lambda: self._session.transport_replace(leg.key, ice.build(transport)))
+            self._post(lambda: self._session.transport_replace(legs[0].key, ice.build(transport)))
 
     def _replaced(self, key: Key, transport: ice.Transport) -> None:
         """The peer looks for another way."""
@@ -508,11 +449,10 @@ class Dialogue:
         """
         self._live()
         bundle = self._roads.joined(name)
-        leg = self._leg((str(self._link.role), name), kind, self._roads.road_of(name))
+        leg = self.legs.make((str(self._link.role), name), kind, self._roads.road_of(name))
         leg.senders = senders
-        leg.own = self._own_description(leg)
         await self._roads.open([leg.road])
-        content = self._content(leg)
+        content = self.legs.content(leg)
         payload = [grouping.build_group(bundle)] if bundle else []
         self._post(lambda: self._session.content_add((content,), payload))
         return leg.key
@@ -521,7 +461,7 @@ class Dialogue:
         leg = self.legs.get(key_of(content))
         if leg is None:
             return
-        self._take(leg, content)
+        self.legs.take(leg, content)
         leg.agreed = True
         self._start_roads()
         self._listener.leg_changed(leg)
@@ -529,27 +469,27 @@ class Dialogue:
 
     def _added(self, content: Content) -> None:
         """The peer wants one more; it is taken, and what we send in it is the user's choice."""
-        key = key_of(content)
-        if any(content.name == name for _, name in self.legs) or not self._understood(content):
-            # Bundles know names alone, so that two of one name cannot be told apart.
+        # Bundles know names alone, so that two of one name cannot be told apart.
+        named = any(content.name == leg.key[1] for leg in self.legs)
+        leg = None if named else self.legs.understand(content)
+        if leg is None:
+            key = key_of(content)
             self._post(lambda: self._session.content_reject((key,), "incompatible-parameters"))
             return
-        leg = self.legs[key]
         self._roads.joined(content.name)
         leg.road = self._roads.road_of(content.name)
         try:
-            self._take(leg, content)
+            self.legs.take(leg, content)
         except PeerError:
-            del self.legs[key]
+            self.legs.remove(leg)
             raise
         self._listener.leg_added(leg)
         self._start("accept content", self._accept_added(leg))
 
     async def _accept_added(self, leg: Leg) -> None:
-        leg.own = self._own_description(leg)
         self._roads.answering()
         await self._roads.open([leg.road])
-        content = self._content(leg)
+        content = self.legs.content(leg)
         self._post(lambda: self._session.content_accept((content,), ()))
         leg.agreed = True
         self._start_roads()
@@ -579,17 +519,13 @@ class Dialogue:
     def _not_modified(self, key: Key) -> None:
         """The contact's client refused what we said of who sends, or had said something first."""
         leg = self.legs.get(key)
-        if leg is not None and leg.senders != self._senders(key):
-            self._modified(leg, self._senders(key))
+        if leg is not None and leg.senders != self.legs.senders(key):
+            self._modified(leg, self.legs.senders(key))
 
     def _modified(self, leg: Leg, senders: str) -> None:
         leg.senders = senders
         self._listener.leg_changed(leg)
         self._start("open", self._open())
-
-    def _senders(self, key: Key) -> str:
-        """As the session has it: an answer only narrows what was offered."""
-        return next((each.senders for each in self._session.contents if each.key == key), "none")
 
     def _drop(self, leg: Leg, condition: str) -> None:
         self._forget(leg)
@@ -597,15 +533,15 @@ class Dialogue:
         self._sounding()
 
     def _forget(self, leg: Leg) -> None:
-        self.legs.pop(leg.key, None)
-        if self._leg_on(leg.road) is None:
+        self.legs.remove(leg)
+        if not self.legs.on(leg.road):
             self._silent.discard(leg.road)
             self._replacing.discard(leg.road)
         self._start("close content", self._close_leg(leg))
 
     async def _close_leg(self, leg: Leg) -> None:
         await self._flow.close(leg)
-        if self._leg_on(leg.road) is None:
+        if not self.legs.on(leg.road):
             await self._roads.close(leg.road)
 
     # -- what the channel asks ------------------------------------------------------------------
@@ -629,7 +565,7 @@ class Dialogue:
 
     async def media_chosen(self, kind: MediaType) -> None:
         """Another source or sink for what is open."""
-        await self._flow.chosen(list(self.legs.values()), kind)
+        await self._flow.chosen(list(self.legs), kind)
 
     async def reopen(self) -> None:
         """Directions may have changed on our side."""
@@ -688,9 +624,3 @@ class Dialogue:
                 refused()
 
         self._link.post(stanza, refused=was_refused)  # type: ignore[arg-type]
-
-
-def _present(element: Element | None) -> Element:
-    if element is None:
-        raise PeerError("a content without description or transport")
-    return element

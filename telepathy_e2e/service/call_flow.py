@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from telepathy_e2e.errors import NotAvailable
 from telepathy_e2e.jingle import call_negotiation as negotiation
 from telepathy_e2e.jingle import rtp
 from telepathy_e2e.role import Role
+from telepathy_e2e.service.call_legs import Key, Leg, key_of_name, name_of
 from telepathy_e2e.service.call_media import Choice
 from telepathy_e2e.service.call_words import MediaType
 
@@ -18,34 +18,6 @@ if TYPE_CHECKING:
     from telepathy_e2e.media.engine import MediaEngine
 
 log = logging.getLogger(__name__)
-
-Key = tuple[str, str]
-"""(creator, name) of a Jingle content."""
-
-
-@dataclass
-class Leg:
-    """One content as both sides see it.
-
-    Attributes:
-        road: which transport it is on.
-        own, peer: what each side said it takes.
-        senders: of XEP-0166: both, initiator, responder, none.
-        agreed: both sides want it.
-        open: media may flow in it, in the directions that both want.
-        sending: they do, from here.
-    """
-
-    key: Key
-    media: MediaType
-    road: str
-    senders: str = "both"
-    own: rtp.Description | None = None
-    peer: rtp.Description | None = None
-    agreed: bool = False
-    open: bool = False
-    sending: bool = False
-    receiving: bool = False
 
 
 class Flow:
@@ -161,7 +133,7 @@ class Flow:
         """Figures of each content in which something flows."""
         if self._engine is None:
             return {}
-        return {key_of(name): each for name, each in (await self._engine.stats()).items()}
+        return {key_of_name(name): each for name, each in (await self._engine.stats()).items()}
 
     async def end(self) -> None:
         """Nothing flows any more, and no device is held."""
@@ -173,14 +145,3 @@ class Flow:
         if self._engine is None:
             raise NotAvailable("The call has not begun, or has ended")
         return self._engine
-
-
-def name_of(key: Key) -> str:
-    """Of a content in the engine."""
-    return "/".join(key)
-
-
-def key_of(name: str) -> Key:
-    """Of a content, from its name in the engine."""
-    creator, _, rest = name.partition("/")
-    return creator, rest

@@ -232,7 +232,7 @@ class Calls(Feature):
             nothing = PeerError("nothing that was offered can be played here")
             announced.call.dialogue_failed("unsupported-applications", nothing)
             return
-        announced.call.offered(dialogue.legs.values())
+        announced.call.offered(dialogue.legs)
         announced.session(link, dialogue)
 
     def _at_once(self, link: Link, offer: CallInitiated) -> None:
@@ -245,7 +245,7 @@ class Calls(Feature):
             dialogue = self._dialogue(crossed, link)
             dialogue.offered(offer.contents, offer.payload)
             crossed.adopt(Offered(crossed, link))
-            crossed.offered(dialogue.legs.values())
+            crossed.offered(dialogue.legs)
             crossed.attach(link, dialogue)
             return
         self._check_room(peer)
@@ -258,7 +258,7 @@ class Calls(Feature):
                 link.terminate("unsupported-applications")
                 self.forget(call)
                 return
-            call.begins_with(dialogue.legs.values())
+            call.begins_with(dialogue.legs)
         except (PeerError, SecurityFailed):
             self.forget(call)
             raise

@@ -11,7 +11,7 @@ from telepathy_e2e.role import Role
 from telepathy_e2e.service.call_content import INITIAL, CallContent
 from telepathy_e2e.service.call_contents import MAX_CONTENTS, Contents
 from telepathy_e2e.service.call_events import ContentAdded, ContentRemoved, MuteStateChanged
-from telepathy_e2e.service.call_flow import Leg
+from telepathy_e2e.service.call_legs import Leg
 from telepathy_e2e.service.call_words import MediaType, Mute, Sending, StateReason
 from telepathy_e2e.service.events import ChannelEvent, Emitter
 from telepathy_e2e.tasks import TaskOwner

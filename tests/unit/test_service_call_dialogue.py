@@ -61,7 +61,7 @@ async def test_of_two_who_say_so_at_once_the_caller_counts(talk: Talk) -> None:
     await talk.settle()
     assert [each.condition for each in talk.wire.errors] == ["conflict"]
     assert flows(talk) == "initiator"
-    assert talk.bob.dialogue.legs[VOICE].senders == "initiator"
+    assert [each.senders for each in talk.bob.dialogue.legs] == ["initiator"]
     assert talk.bob.of("changed") == [(VOICE, "initiator")]
 
 
