@@ -99,6 +99,9 @@ class Account(Owner, Protocol):
     def key_seen(self, bare_jid: str, fingerprint: bytes) -> None:
         """A hello of this contact was right; ``fingerprint`` is that of his identity."""
 
+    def key_judged(self, bare_jid: str, fingerprint: bytes, *, accepted: bool) -> None:
+        """Whoever is asked let this identity of a contact through, verified or not, or did not."""
+
     async def find_peer(
         self, bare_jid: str, takes: Callable[[Resource], bool], what: str
     ) -> Resource:

@@ -523,6 +523,10 @@ class Connection:
         self._keys_seen.add(bare_jid)
         self.published.presented(bare_jid, fingerprint)
 
+    def key_judged(self, bare_jid: str, fingerprint: bytes, *, accepted: bool) -> None:
+        self.xml_streams.key_judged(bare_jid, fingerprint, accepted=accepted)
+        self.identity_exchange.key_judged(bare_jid, accepted=accepted)
+
     def next_path(self, kind: str) -> str:
         self._paths += 1
         return f"{self.object_path}/{kind}{self._paths}"

@@ -474,6 +474,12 @@ class Guard:
         """See ``verification.Answerer``."""
         if self._protection is not None and self._failure is None:
             self._protection.tell_verdict(state, method)
+        if self._protected is not None and not self._protected.leaf_only:
+            self._account.key_judged(
+                self._payload.target_id,
+                self._protected.peer_fingerprint,
+                accepted=state != "rejected",
+            )
         if state == "rejected":
             self._distrust()
             self._fail(SecurityFailed(self._rejection(text), "security-error", Fault.USER))

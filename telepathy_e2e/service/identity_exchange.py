@@ -23,6 +23,7 @@ from telepathy_e2e.service.feature import Feature
 from telepathy_e2e.service.protected_peer import ProtectedPeer
 from telepathy_e2e.trust.policy import Policy
 from telepathy_e2e.xmpp.iq import IqRequest, IqTimeout, StanzaError
+from telepathy_e2e.xmpp.jid import bare
 from telepathy_e2e.xtls.hello import Attestation
 from telepathy_e2e.xtls.published import (
     IDENTITIES,
@@ -44,6 +45,8 @@ log = logging.getLogger(__name__)
 MAX_ASKED: Final = 2
 # Contacts without a program that could be asked now, who are waited for.
 MAX_WAITING: Final = 256
+# Times that a contact is asked; the next time is when he shows a key again, or opens a stream.
+MAX_TRIES: Final = 3
 # Seconds that one answer to a question of theirs is good for: it takes a look into our own node,
 # and some signatures.
 FRESH_SECONDS: Final = 60.0
@@ -57,6 +60,10 @@ class IdentityExchange(Feature):
     def __init__(self, account: Account) -> None:
         self._account = account
         self._waiting: dict[str, None] = {}
+        # Contacts with an identity that whoever is asked has let through.
+        self._accepted: set[str] = set()
+        self._tried: dict[str, int] = {}
+        # Contacts who have told, or are being asked.
         self._done: set[str] = set()
         self._few = asyncio.Semaphore(MAX_ASKED)
         self._questions = 0
@@ -64,6 +71,7 @@ class IdentityExchange(Feature):
         self._answered_at = 0.0
         account.published.unknown = self.wanted
         account.xml_streams.on_iq(IDENTITIES, self._asked)
+        account.xml_streams.opened = self._opened
 
     # -- we ask -------------------------------------------------------------------------------
 
@@ -82,9 +90,20 @@ class IdentityExchange(Feature):
             self._waiting[bare_jid] = None
             self.capabilities_changed(bare_jid)
 
+    def key_judged(self, bare_jid: str, *, accepted: bool) -> None:
+        """Somebody said who a contact is, in a session that somebody wanted."""
+        if accepted and bare_jid in self._account.client.contacts():
+            self._accepted.add(bare_jid)
+            self.capabilities_changed(bare_jid)
+        elif not accepted:
+            self._accepted.discard(bare_jid)
+
     def capabilities_changed(self, bare_jid: str) -> None:
         """It became known what a contact's program can do."""
-        if bare_jid not in self._waiting:
+        if bare_jid not in self._waiting or self._tried.get(bare_jid, 0) >= MAX_TRIES:
+            return
+        # Else he would be asked about twice at the same time.
+        if self._account.question_handler_announced() and bare_jid not in self._accepted:
             return
         able = [
             each
@@ -92,20 +111,32 @@ class IdentityExchange(Feature):
             if each.features is not None and each.features >= {FEATURE, XTLS_FEATURE}
         ]
         if able:
-            del self._waiting[bare_jid]
-            self._done.add(bare_jid)
-            jid = max(able, key=lambda each: each.priority).jid
-            self._account.tasks.start("exchange identities", self._ask(bare_jid, jid))
+            self._start(bare_jid, max(able, key=lambda each: each.priority).jid)
+
+    def _opened(self, full_jid: str) -> None:
+        """There is a stream, whoever opened it: he can be asked now if he could not before."""
+        if bare(full_jid) in self._waiting:
+            self._start(bare(full_jid), full_jid)
+
+    def _start(self, bare_jid: str, full_jid: str) -> None:
+        del self._waiting[bare_jid]
+        self._done.add(bare_jid)
+        self._tried[bare_jid] = self._tried.get(bare_jid, 0) + 1
+        self._account.tasks.start("exchange identities", self._ask(bare_jid, full_jid))
 
     async def _ask(self, bare_jid: str, full_jid: str) -> None:
         account = self._account
         try:
             async with self._few:
-                stream = await account.xml_streams.get(full_jid)
+                stream = await account.xml_streams.get(full_jid, quiet=True)
                 told = parse_identities(await stream.ask(Element(IDENTITIES), "get"))
             await account.published.told(bare_jid, told)
         except (TelepathyError, StanzaError, IqTimeout, PeerError) as error:
             log.info("a contact does not tell of his devices: %s", error)
+            # Perhaps somebody there has to say first who we are; then he opens one himself.
+            self._done.discard(bare_jid)
+            if self._tried.get(bare_jid, 0) < MAX_TRIES:
+                self._waiting[bare_jid] = None
 
     # -- we are asked -------------------------------------------------------------------------
 

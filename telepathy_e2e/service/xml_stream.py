@@ -35,6 +35,7 @@ from telepathy_e2e.service.road import Road
 from telepathy_e2e.service.security import Security
 from telepathy_e2e.service.transfer_failures import failure_of, road_broke
 from telepathy_e2e.tasks import TaskOwner
+from telepathy_e2e.trust import policy
 from telepathy_e2e.trust.policy import Demands
 from telepathy_e2e.xmpp.client import IqTimeout, Resource, StanzaError
 from telepathy_e2e.xmpp.iq import IQ, IQ_TIMEOUT, Iqs
@@ -49,6 +50,7 @@ from telepathy_e2e.xmpp.peer_stream import (
 
 if TYPE_CHECKING:
     from telepathy_e2e.service.account import Account
+    from telepathy_e2e.service.guard import Payload
     from telepathy_e2e.service.sessions import Link
 
 log = logging.getLogger(__name__)
@@ -77,14 +79,15 @@ class XmlStream:
         account: the connection's services.
         link: the session.
         received: gets each message and presence, in order.
+        opened: told once, when stanzas can be sent.
         ended: told once, when it is over.
+        accepted, quiet: see ``_Security``.
     Attributes:
         iqs: who answers the peer's questions is entered here before the stream opens.
         ours: this side initiated the session.
         ready: done when stanzas can be sent; holds the error if that never came.
         answered: the session is accepted, or this side did not initiate it.
         over: nothing of it is left.
-        unwanted: somebody here was asked about it, and said no or nothing.
     """
 
     receives = True
@@ -95,21 +98,24 @@ class XmlStream:
         link: Link,
         *,
         received: Callable[[Element, ProtectedPeer], None],
+        opened: Callable[[XmlStream], None],
         ended: Callable[[XmlStream], None],
+        accepted: Callable[[bytes], bool],
+        quiet: bool,
     ) -> None:
         self._account = account
         self._link = link
         self._received = received
+        self._opened = opened
         self._ended = ended
         # A name for questions about it; there is no object of this path.
         self.object_path = account.next_path("XMLStream")
         self.target_id = bare(link.peer)
         self.target_handle = account.handles.of_jid(self.target_id)
-        self.security = _Security(account, self, Demands(encrypted=True))
+        self.security = _Security(account, self, accepted=accepted, quiet=quiet)
         self.peer = link.peer
         self.ours = link.role is Role.INITIATOR
         self.over = False
-        self.unwanted = False
         self.answered = not self.ours
         self._road = Road(account, link, self.security)
         self._machine = PeerStream(link.role, link.own, link.peer)
@@ -147,6 +153,10 @@ class XmlStream:
             self.security.verified,
             tuple(self.security.verified_methods),
         )
+
+    def is_with(self, bare_jid: str, fingerprint: bytes) -> bool:
+        """Whether this identity of a contact is at the other end."""
+        return self.target_id == bare_jid and self.security.shows(fingerprint)
 
     def send(self, stanza: Element) -> None:
         """Send a message, presence or iq after all that was sent before.
@@ -277,6 +287,7 @@ class XmlStream:
                 case PeerOpened():
                     log.debug("an XML stream is open: %s", self.object_path)
                     self.ready.set_result(None)
+                    self._opened(self)
                 case Received(stanza):
                     self._active()
                     if stanza.tag == IQ:
@@ -368,8 +379,6 @@ class XmlStream:
                 await self._written.wait()
 
     def _fail(self, error: Exception) -> None:
-        if isinstance(error, SecurityFailed) and error.fault is Fault.USER:
-            self.unwanted = True
         failure = failure_of(error)
         condition = failure.condition
         if isinstance(error, PeerError) and not isinstance(error, SecurityError):
@@ -381,8 +390,6 @@ class XmlStream:
         if self.over:
             return
         self.over = True
-        # Before the question is closed by the end itself.
-        self.unwanted = self.unwanted or self.security.asks
         if condition is not None:
             self._link.terminate(condition)
         if not self._link.ended:
@@ -475,7 +482,50 @@ class _PeerGaveUp(Exception):
 
 
 class _Security(Security):
-    """Of a stream, which is for the holder of an identity and for nobody else."""
+    """Of a stream, which is for the holder of an identity and for nobody else.
+
+    Args:
+        accepted: whether whoever is asked has let an identity of the contact through before, in
+            another channel of this connection.
+        quiet: it fails rather than ask anybody.
+    """
+
+    def __init__(
+        self,
+        account: Account,
+        payload: Payload,
+        *,
+        accepted: Callable[[bytes], bool],
+        quiet: bool,
+    ) -> None:
+        super().__init__(account, payload, Demands(encrypted=True))
+        self._accepted_before = accepted
+        self._quiet = quiet
+
+    def _question_reason(self, demands: Demands) -> policy.Reason | None:
+        reason = super()._question_reason(demands)
+        # Who compares with keys that were seen before has just seen this one, and said yes.
+        protected = self._protected
+        if (
+            reason is policy.Reason.CONTINUITY
+            and protected is not None
+            and not protected.leaf_only
+            and self._accepted_before(protected.peer_fingerprint)
+        ):
+            return None
+        if reason is not None and self._quiet:
+            self._fail(
+                SecurityFailed(
+                    NotAvailable("Somebody would have to be asked"), "cancel", Fault.OURS
+                )
+            )
+            return None
+        return reason
+
+    def _on_peer_started(self, method: str) -> None:
+        # Nor may the peer make anybody be asked: his ceremony ends by itself.
+        if not self._quiet:
+            super()._on_peer_started(method)
 
     def check_identity(self) -> None:
         """That the peer has shown one, and is protected.
@@ -489,10 +539,9 @@ class _Security(Security):
                 EncryptionNotAvailable("The contact's client does not show who it is")
             )
 
-    @property
-    def asks(self) -> bool:
-        """Whether somebody here is being asked."""
-        return self._request is not None or (self._question is not None and not self._gate.done())
+    def shows(self, fingerprint: bytes) -> bool:
+        protected = self._protected
+        return protected is not None and protected.peer_fingerprint == fingerprint
 
     def identity(self) -> bytes:
         """The peer's fingerprint. Raises: NotAvailable: not known yet."""

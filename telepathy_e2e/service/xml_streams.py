@@ -55,6 +55,9 @@ HOUR: Final = 3600.0
 MAX_OPENED: Final = 12
 MAX_OPENED_BY_ALL: Final = 120
 
+# Identities that were let through and are remembered; each took an answer of somebody here.
+MAX_ACCEPTED: Final = 1024
+
 ProtectedHandler = Callable[[IqRequest, ProtectedPeer], None]
 
 
@@ -73,8 +76,10 @@ class XmlStreams(Feature):
         self._handlers: dict[str, ProtectedHandler] = {}
         # When contacts opened streams, monotonic seconds: in all, and who.
         self._opened: deque[tuple[float, str]] = deque()
-        # Contacts about whose streams somebody here was asked, and said no or nothing.
-        self._unwanted: set[str] = set()
+        # Identities of contacts that whoever is asked let through in this connection, oldest first.
+        self._accepted: dict[tuple[str, bytes], None] = {}
+        # Told of a program to which there is a stream now.
+        self.opened: Callable[[str], None] = _ignore
         if account.policy is not Policy.OFF:
             self.disco = (xml_streams.FEATURE,)
         self.on_iq(f"{{{PING}}}ping", _pong)
@@ -90,9 +95,11 @@ class XmlStreams(Feature):
 
     # -- ours ---------------------------------------------------------------------------------
 
-    async def get(self, full_jid: str) -> XmlStream:
+    async def get(self, full_jid: str, *, quiet: bool = False) -> XmlStream:
         """The stream to a program of a contact: the one that there is, or a new one.
 
+        Args:
+            quiet: a new one fails rather than ask anybody about the contact.
         Raises:
             Disconnected: not connected.
             Offline, NotCapable: it is not there, or takes none.
@@ -100,7 +107,7 @@ class XmlStreams(Feature):
             NotAvailable: there are too many.
             TelepathyError: why it could not be brought up.
         """
-        stream = self._streams.get(full_jid) or self._open(full_jid)
+        stream = self._streams.get(full_jid) or self._open(full_jid, quiet)
         try:
             await _ready(stream)
         except TelepathyError:
@@ -109,7 +116,7 @@ class XmlStreams(Feature):
             await _ready(stream)
         return stream
 
-    def _open(self, full_jid: str) -> XmlStream:
+    def _open(self, full_jid: str, quiet: bool) -> XmlStream:
         account = self._account
         if account.policy is Policy.OFF:
             raise PermissionDenied("The account's settings do not allow protection")
@@ -120,16 +127,23 @@ class XmlStreams(Feature):
             raise NotCapable("The contact's client takes no XML streams")
         if len(self._streams) >= MAX_STREAMS:
             raise NotAvailable("There are too many XML streams already")
-        stream = self._new(account.hub.open(full_jid))
+        stream = self._new(account.hub.open(full_jid), quiet=quiet)
         stream.initiate(found[0])
         return stream
 
-    def _new(self, link: Link) -> XmlStream:
+    def _new(self, link: Link, *, quiet: bool) -> XmlStream:
         # With it come OpenSSL and a third of the memory.
         from telepathy_e2e.service.xml_stream import XmlStream
 
+        peer = bare(link.peer)
         stream = XmlStream(
-            self._account, link, received=self._account.protected_received, ended=self._ended
+            self._account,
+            link,
+            received=self._account.protected_received,
+            opened=lambda stream: self.opened(stream.peer),
+            ended=self._ended,
+            accepted=lambda fingerprint: (peer, fingerprint) in self._accepted,
+            quiet=quiet,
         )
         for tag, handler in self._handlers.items():
             stream.iqs.on(tag, partial(_handle, handler, stream))
@@ -137,8 +151,6 @@ class XmlStreams(Feature):
         return stream
 
     def _ended(self, stream: XmlStream) -> None:
-        if stream.unwanted and not stream.ours:
-            self._unwanted.add(stream.target_id)
         if self._streams.get(stream.peer) is stream:
             del self._streams[stream.peer]
 
@@ -148,19 +160,21 @@ class XmlStreams(Feature):
         return xml_streams.is_xml_stream(description)
 
     def offered(self, link: Link, content: Content) -> None:
-        """A peer opens a stream. Nobody here is asked whether he may: so he is on the list and
-        sees that we are online anyhow, and it is protected."""
+        """A peer opens a stream. Nobody here is asked whether he may, or who he is: so he is on the
+        list and sees that we are online anyhow, it is protected, and where people want to be asked
+        about everybody there is none."""
         peer = bare(link.peer)
         item = self._account.client.contacts().get(peer)
-        refused = self._account.policy is Policy.OFF or peer in self._unwanted
-        if refused or item is None or not item.sees_us:
+        account = self._account
+        asks = account.policy is Policy.VERIFIED or account.always_verify or account.ask_certificate
+        if account.policy is Policy.OFF or asks or item is None or not item.sees_us:
             link.terminate("decline")
             return
         ours = self._streams.get(link.peer)
         if (ours is not None and ours.answered) or not self._may_open(peer, ours):
             link.terminate("busy")
             return
-        stream = self._new(link)
+        stream = self._new(link, quiet=True)
         try:
             stream.respond(content)
         except (SecurityFailed, NoRoad, PeerError) as error:
@@ -203,6 +217,18 @@ class XmlStreams(Feature):
         self._opened.append((now, peer))
         return True
 
+    def key_judged(self, bare_jid: str, fingerprint: bytes, *, accepted: bool) -> None:
+        """See ``account.Account``."""
+        self._accepted.pop((bare_jid, fingerprint), None)
+        if accepted:
+            self._accepted[bare_jid, fingerprint] = None
+            if len(self._accepted) > MAX_ACCEPTED:
+                del self._accepted[next(iter(self._accepted))]
+            return
+        for stream in list(self._streams.values()):
+            if stream.is_with(bare_jid, fingerprint):
+                stream.abandon("security-error", NotAvailable("The contact was rejected"))
+
     # -- what is answered ---------------------------------------------------------------------
 
     def _asked_info(self, request: IqRequest, peer: ProtectedPeer) -> None:
@@ -226,6 +252,10 @@ class XmlStreams(Feature):
 
 async def _ready(stream: XmlStream) -> None:
     await asyncio.shield(stream.ready)
+
+
+def _ignore(full_jid: str) -> None:
+    """Nobody wants to know."""
 
 
 def _handle(handler: ProtectedHandler, stream: XmlStream, request: IqRequest) -> None:

@@ -284,6 +284,7 @@ class Side:
         self.channels: dict[str, Channel] = {}
         self.announced: list[Channel] = []
         self.keys: set[str] = set()
+        self.judged: list[tuple[str, bytes, bool]] = []
         self.ended: list[Channel] = []
         self._paths = 0
         self.files = FileTransfers(self.account)
@@ -308,6 +309,9 @@ class Side:
 
     def key_seen(self, bare_jid: str, fingerprint: bytes = b"") -> None:
         self.keys.add(bare_jid)
+
+    def key_judged(self, bare_jid: str, fingerprint: bytes, *, accepted: bool) -> None:
+        self.judged.append((bare_jid, fingerprint, accepted))
 
     async def find_peer(
         self, bare_jid: str, takes: Callable[[Resource], bool], what: str

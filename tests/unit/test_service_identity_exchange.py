@@ -82,6 +82,8 @@ class World:
         self.gate: asyncio.Event | None = None
         self.flying = self.most_flying = 0
         self.handler: Any = None
+        self.asks = False
+        self.streams: Any = SimpleNamespace(on_iq=self.on_iq, get=self.get, opened=None)
         self.failure: NotAvailable | None = None
         self.account: Any = SimpleNamespace(
             handles=Handles(),
@@ -96,7 +98,8 @@ class World:
             parameters={"e2e-publish-identity": False},
             identities=self,
             attestations=self,
-            xml_streams=self,
+            xml_streams=self.streams,
+            question_handler_announced=lambda: self.asks,
         )
         self.account.pep = Pep(cast(Account, self.account))
         self.published = self.account.published = PublishedIdentities(self.account)
@@ -120,7 +123,8 @@ class World:
         assert tag == IDENTITIES
         self.handler = handler
 
-    async def get(self, full_jid: str) -> Any:
+    async def get(self, full_jid: str, *, quiet: bool) -> Any:
+        assert quiet
         self.opened.append(full_jid)
         self.flying += 1
         self.most_flying = max(self.flying, self.most_flying)
@@ -212,6 +216,7 @@ async def test_nobody_is_asked_before_there_was_a_session(world: World) -> None:
 
 async def test_a_contact_is_asked_once(world: World) -> None:
     world.online(BOB, ABLE)
+    world.answers[BOB + "/0"] = build_identities([])
     for _ in range(3):
         world.exchange.wanted(BOB)
         await world.settle()
@@ -237,6 +242,44 @@ async def test_a_program_that_can_is_waited_for(world: World) -> None:
     world.exchange.capabilities_changed(BOB)
     await world.settle()
     assert world.opened == [BOB + "/1"]
+
+
+async def test_who_is_asked_has_to_let_the_contact_through_first(world: World) -> None:
+    world.online(BOB, ABLE)
+    world.asks = True
+    world.exchange.wanted(BOB)
+    await world.settle()
+    assert world.opened == []
+    world.exchange.key_judged(BOB, accepted=False)
+    await world.settle()
+    assert world.opened == []
+    world.exchange.key_judged(BOB, accepted=True)
+    await world.settle()
+    assert world.opened == [BOB + "/0"]
+
+
+async def test_who_could_not_answer_is_asked_when_he_opens_a_stream_himself(world: World) -> None:
+    world.online(BOB, ABLE)
+    world.exchange.wanted(BOB)
+    await world.settle()
+    world.answers[BOB + "/1"] = build_identities([Published(BOBS)])
+    world.streams.opened(EVE + "/1")
+    world.streams.opened(BOB + "/1")
+    await world.settle()
+    assert world.opened == [BOB + "/0", BOB + "/1"]
+    assert world.told == [IdentitiesChanged(world.bob)]
+    world.streams.opened(BOB + "/1")
+    await world.settle()
+    assert len(world.opened) == 2
+
+
+async def test_who_never_answers_is_asked_some_times_and_no_more(world: World) -> None:
+    world.online(BOB, ABLE)
+    for _ in range(9):
+        world.exchange.wanted(BOB)
+        world.exchange.capabilities_changed(BOB)
+        await world.settle()
+    assert len(world.opened) == identity_exchange.MAX_TRIES
 
 
 @pytest.mark.parametrize(

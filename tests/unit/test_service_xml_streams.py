@@ -384,25 +384,82 @@ async def test_a_no_ends_it_on_both_sides() -> None:
         assert alice.server.reason(alice.client.jid) == "security-error"
 
 
-async def test_who_handles_questions_is_asked_and_asked_once_after_a_no() -> None:
+@pytest.mark.parametrize(
+    "settings", [{"policy": Policy.VERIFIED}, {"always_verify": True}, {"ask_certificate": True}]
+)
+async def test_where_people_are_asked_about_everybody_contacts_open_none(
+    settings: dict[str, object],
+) -> None:
+    async with stream_sides() as (alice, bob):
+        for name, value in settings.items():
+            setattr(bob, name, value)
+        assert await refused(alice, bob) == "decline"
+        assert not bob.announced
+
+
+def judged(side: StreamSide, other: StreamSide, *, accepted: bool) -> None:
+    """Whoever is asked has said who the other is, in a channel of this connection."""
+    fingerprint = identity_fingerprint(other.identities.certificate)
+    side.key_judged(other.self_id, fingerprint, accepted=accepted)
+
+
+async def test_nobody_is_asked_because_a_contact_opens_one() -> None:
     """Contacts could put questions to people as often as they liked."""
     async with stream_sides() as (alice, bob):
         bob.handler = True
-        getting = asyncio.ensure_future(alice.xml_streams.get(bob.client.jid))
-        await until(lambda: bob.questions)
-        assert not getting.done()
-        bob.questions[0].reject("who is this?")
+        judged(bob, bob, accepted=True)  # somebody else
         with pytest.raises(TelepathyError):
-            await within(getting)
-        await until(lambda: gone(alice, bob))
-        with pytest.raises(NetworkError):
             await within(alice.xml_streams.get(bob.client.jid))
-        assert len(bob.questions) == 1
-        # One of his own is another matter.
-        theirs = asyncio.ensure_future(bob.xml_streams.get(alice.client.jid))
-        await until(lambda: len(bob.questions) == 2)
-        bob.questions[1].proceed_unverified()
-        assert not (await within(theirs)).mark().verified
+        await until(lambda: gone(alice, bob))
+        assert not bob.announced
+        assert not bob.got
+
+
+async def test_a_key_that_was_let_through_before_needs_no_question() -> None:
+    async with stream_sides() as (alice, bob):
+        bob.handler = True
+        judged(bob, alice, accepted=True)
+        ours, theirs = await opened(alice, bob)
+        ours.send(message("x"))
+        await until(lambda: bob.got)
+        assert not bob.announced
+        assert not bob.got[0][1].verified
+        # Who is rejected later has no stream any longer, and gets none.
+        judged(bob, alice, accepted=False)
+        assert theirs.over
+        await until(lambda: gone(alice, bob))
+        with pytest.raises(TelepathyError):
+            await within(alice.xml_streams.get(bob.client.jid))
+        assert not bob.announced
+
+
+async def test_who_opens_one_is_asked_unless_it_shall_be_quiet() -> None:
+    async with stream_sides() as (alice, bob):
+        alice.handler = True
+        with pytest.raises(TelepathyError):
+            await within(alice.xml_streams.get(bob.client.jid, quiet=True))
+        assert not alice.announced
+        await until(lambda: gone(alice, bob))
+        getting = asyncio.ensure_future(alice.xml_streams.get(bob.client.jid))
+        await until(lambda: alice.questions)
+        assert not getting.done()
+        alice.questions[0].proceed_unverified()
+        ours = await within(getting)
+        assert not ours.mark().verified
+        assert alice.judged[-1] == (BOB, ours.mark().fingerprint, True)
+        ours.close()
+        await until(lambda: gone(alice, bob))
+        # The answer holds for the next one.
+        await within(alice.xml_streams.get(bob.client.jid, quiet=True))
+        assert len(alice.questions) == 1
+
+
+async def test_a_contact_who_starts_a_comparison_in_his_stream_asks_nobody() -> None:
+    async with stream_sides() as (alice, bob):
+        ours, _ = await opened(alice, bob)
+        ours.security.start_sas()
+        assert await within(ours.ask(Element(PING))) is None
+        assert not bob.announced
 
 
 async def test_a_question_that_nobody_answers_ends_with_its_stream(
@@ -410,13 +467,23 @@ async def test_a_question_that_nobody_answers_ends_with_its_stream(
 ) -> None:
     monkeypatch.setattr(xml_stream, "SETUP_SECONDS", 0.5)
     async with stream_sides() as (alice, bob):
-        bob.handler = True
+        alice.handler = True
         getting = asyncio.ensure_future(alice.xml_streams.get(bob.client.jid))
-        await until(lambda: bob.questions)
+        await until(lambda: alice.questions)
         with pytest.raises(TelepathyError):
             await within(getting)
         await until(lambda: gone(alice, bob))
-        assert bob.questions[0].closed
+        assert alice.questions[0].closed
+
+
+async def test_as_many_keys_are_remembered_as_people_have_answered(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(xml_streams, "MAX_ACCEPTED", 2)
+    async with stream_sides() as (alice, _):
+        for number in range(5):
+            alice.xml_streams.key_judged(BOB, bytes([number]), accepted=True)
+        assert list(alice.xml_streams._accepted) == [(BOB, bytes([3])), (BOB, bytes([4]))]
 
 
 # -- the end --------------------------------------------------------------------------------

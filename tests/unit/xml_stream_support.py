@@ -52,6 +52,10 @@ class StreamSide(Side):
     def protected_received(self, stanza: Element, peer: ProtectedPeer) -> None:
         self.got.append((stanza, peer))
 
+    def key_judged(self, bare_jid: str, fingerprint: bytes, *, accepted: bool) -> None:
+        super().key_judged(bare_jid, fingerprint, accepted=accepted)
+        self.xml_streams.key_judged(bare_jid, fingerprint, accepted=accepted)
+
     @property
     def streams(self) -> list[XmlStream]:
         return list(self.xml_streams._streams.values())
