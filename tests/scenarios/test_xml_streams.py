@@ -16,7 +16,7 @@ from telepathy_e2e.xtls.offer import shown
 from telepathy_e2e.xtls.published import check_published
 from tests.support.pair import Pair
 from tests.support.prosody import Prosody
-from tests.support.side import CHANNEL, CONNECTION, E2E, FILE_TRANSFER, Side
+from tests.support.side import CHANNEL, CONNECTION, E2E, FILE_TRANSFER, VERIFICATION, Side
 
 IDENTITIES = CONNECTION + ".Interface.Identities1"
 DATA = secrets.token_bytes(50_000)
@@ -82,3 +82,31 @@ async def test_it_happens_once(pair: Pair) -> None:
     assert opened() == [1, 1]
     assert await pair.send(DATA) == DATA
     assert opened() == [1, 1]
+
+
+async def test_who_is_asked_is_asked_about_the_file_and_nothing_else(prosody: Prosody) -> None:
+    """Bob has said who Alice is, or let her through: her stream, and his, bring no question."""
+    pair = await Pair.start(
+        prosody, alice=SILENT, bob=SILENT, bob_handles=(FILE_TRANSFER, VERIFICATION)
+    )
+    alice, bob = pair.server.jid("alice"), pair.server.jid("bob")
+    try:
+        mine, theirs = await pair.offer(DATA)
+        sending = asyncio.gather(pair.bob.accept(theirs), pair.alice.provide(mine, DATA))
+        question, properties = await pair.bob.new_channel(VERIFICATION)
+        assert properties[VERIFICATION + ".PayloadChannel"] == theirs
+        await pair.bob.cm(question, VERIFICATION, "ProceedUnverified")
+        assert (await sending)[0] == DATA
+        await asyncio.gather(told(pair.alice, bob), told(pair.bob, alice))
+        assert len(await identities(pair.alice, bob)) == 1
+        assert len(await identities(pair.bob, alice)) == 1
+        asked = [
+            path
+            for each in pair.bob.signals
+            if each.member == "NewChannels"
+            for path, immutable in each.body[0]
+            if immutable[CHANNEL + ".ChannelType"] == VERIFICATION
+        ]
+        assert asked == [question]
+    finally:
+        await pair.stop()
