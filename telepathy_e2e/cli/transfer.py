@@ -125,6 +125,9 @@ async def watch_questions(channel: ChannelView, output: Output, answers: Answers
         seen.add(question.path)
         question.finished = None
         state, _ = await answer(question, output, answers)
+        if not state:
+            # Left to somebody else: the same beginning of the other side is no news any more.
+            question.peer_started = ""
         if state == "rejected":
             raise Exit(UNVERIFIED, f"{printable(channel.target)} was not verified.")
 

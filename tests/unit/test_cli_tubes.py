@@ -15,6 +15,7 @@ from telepathy_e2e.cli.tube_offer import read_parameters
 from tests.unit.cli_support import (
     BOB,
     PATIENCE,
+    PV,
     FakeCM,
     FakeError,
     FakeSocket,
@@ -592,6 +593,26 @@ async def test_a_contact_who_fails_verification_ends_it(
         cm.add_tube(requested=False)
         assert await forward.task == 4
         assert forward.robot.event("error")["message"] == "tampered"
+
+
+async def test_a_question_that_nobody_here_can_answer_is_told_once_for_each_beginning(
+    cm: FakeCM, tubes: Tubes, place: Path
+) -> None:
+    async def story(path: str) -> None:
+        await tubes.open(path)
+        question = cm.add_question(path)
+        cm.emit(question, PV, "PeerStarted", "s", "sas")
+        await forward.event("question-open")
+        cm.emit(question, PV, "CeremonyFailed", "ssb", "sas", "timeout", False)
+        cm.emit(question, PV, "PeerStarted", "s", "sas")
+        await forward.event("question-open", 2)
+        cm.tube_ends(path, "Terminated")
+
+    tubes.accepted = story
+    async with Forward(tubes, place) as forward:
+        cm.add_tube(requested=False)
+        await forward.event("closed")
+        assert forward.robot.names().count("question-open") == 2
 
 
 async def test_what_another_program_took_does_not_end_forwarding(
