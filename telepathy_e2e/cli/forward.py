@@ -62,8 +62,10 @@ class _Forward:
         self._output = output
         self._answers = answers
         self._relay = relay
-        # The best protection that a tube of this run had.
+        # The best protection that a tube of this run had, and those that are open: people may
+        # compare at any time.
         self._best = LEVELS[0]
+        self._open: list[ChannelView] = []
         self._places = asyncio.Semaphore(MAX_PARALLEL)
 
     async def run(self, bus: Bus) -> None:
@@ -119,19 +121,29 @@ class _Forward:
             self._places.release()
 
     async def _carry(self, tube: Tube) -> None:
-        relay, verified = self._relay, self._best == "verified"
+        relay, verified = self._relay, self._so_far() == "verified"
         address = await tube.accept(relay.upstream, verify=self._arguments.verify or verified)
         await tube.opened()
-        level = Protection(tube.channel).level
+        level, best = Protection(tube.channel).level, self._so_far()
         # A server that cannot break into a tube can end it, and offer one of its own.
-        if LEVELS.index(level) < LEVELS.index(self._best):
+        if LEVELS.index(level) < LEVELS.index(best):
             raise Exit(
                 UNPROTECTED,
-                f"This tube is less protected ({level}) than one before it ({self._best}): run "
+                f"This tube is less protected ({level}) than one before it ({best}): run "
                 "'tpe2e forward' again if that is right.",
             )
-        self._best = level
-        await serve(tube, relay, address)
+        self._open.append(tube.channel)
+        try:
+            await serve(tube, relay, address)
+        finally:
+            self._so_far()
+            self._open.remove(tube.channel)
+
+    def _so_far(self) -> str:
+        """The best protection until now."""
+        levels = (Protection(each).level for each in self._open)
+        self._best = max((self._best, *levels), key=LEVELS.index)
+        return self._best
 
     def _over(self, tube: Tube, error: Exit | None) -> None:
         why = str(error) if error is not None else "The tube was closed."

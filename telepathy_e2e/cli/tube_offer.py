@@ -118,14 +118,16 @@ class _Offerer:
             address=address,
         )
         await tube.opened()
-        # A server that cannot break into a tube can end it, and take the next one itself.
-        self._guard = stronger(self._guard, Protection(channel).level)
         if self._place is None:
             sentence = f"Open. Connect to {address}"
         else:
             sentence = f"Open: {contact} can connect to {address} now."
         tube.say("open", sentence, "bold", address=address)
-        await tube.ended()
+        try:
+            await tube.ended()
+        finally:
+            # A server that cannot break into a tube can end it, and take the next one itself.
+            self._guard = stronger(self._guard, Protection(channel).level)
 
     async def _offer(self, tube: Tube) -> str:
         channel, place, parameters = tube.channel, self._place, self._parameters

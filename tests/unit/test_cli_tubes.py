@@ -562,20 +562,29 @@ async def test_nobody_elses_offer_is_taken(cm: FakeCM, tubes: Tubes, place: Path
     assert cm.members().count("Accept") == 1
 
 
+@pytest.mark.parametrize("verified", ["before", "later"])
+@pytest.mark.parametrize("still_open", [True, False])
 async def test_a_tube_is_not_followed_by_one_that_is_less_protected(
-    cm: FakeCM, tubes: Tubes, place: Path
+    cm: FakeCM, tubes: Tubes, place: Path, verified: str, still_open: bool
 ) -> None:
-    async def verified(path: str) -> None:
+    async def story(path: str) -> None:
         cm.encrypt(path)
-        cm.verified(path)
+        if verified == "before":
+            cm.verified(path)
         cm.tube_state(path, TubeState.OPEN)
+        await forward.event("open")
+        if verified == "later":
+            cm.verified(path)
+        await until(lambda: forward.robot.event("protection")["verified"])
 
-    tubes.accepted = verified
+    tubes.accepted = story
     first = cm.add_tube(requested=False)
     async with Forward(tubes, place) as forward:
         await forward.event("open")
-        cm.tube_ends(first, "NetworkError")
-        await forward.event("closed")
+        await until(lambda: forward.robot.event("protection")["verified"])
+        if not still_open:
+            cm.tube_ends(first, "NetworkError")
+            await forward.event("closed")
         assert "Verify" not in cm.members()
         tubes.accepted = tubes.open  # encrypted, by whomever
         cm.add_tube(requested=False)
