@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from telepathy_e2e.errors import SecurityError
 from telepathy_e2e.jingle.data_channel import PORT
 from telepathy_e2e.jingle.ice import Candidate, DtlsFingerprint, Transport
-from telepathy_e2e.media.data_stream import DataStream
+from telepathy_e2e.media.data_stream import DataStream, closing
 from telepathy_e2e.media.events import (
     Connected,
     DtlsFacts,
@@ -134,6 +134,10 @@ class DataRoad:
     def _way_found(self) -> None:
         if self._found is not None:
             self._found()
+
+    def let_go(self) -> None:
+        """``close``, without waiting."""
+        closing.start("close", self.close())
 
     async def close(self) -> None:
         """May be called again."""

@@ -25,6 +25,10 @@ MESSAGE: Final = 16 * 1024
 LINGER: Final = 15.0
 
 
+#: What streams and their roads do after their owners have let go of them: a few datagrams.
+closing = TaskOwner("data channels")
+
+
 class DataStream:
     """See ``net.streams.Stream`` and ``service.secure_stream.DtlsStream``.
 
@@ -54,7 +58,6 @@ class DataStream:
         self._let_go = let_go
         self._theirs = theirs
         self._sctp = OneStream(transport, ours, self, opens=opens, label=label)
-        self._tasks = TaskOwner(f"data channel {label}")
         self._unread: deque[bytes] = deque()
         self._opened = asyncio.Event()
         self._news = asyncio.Event()
@@ -137,13 +140,13 @@ class DataStream:
         """See ``Stream.close``."""
         if not self._closed:
             self._shut()
-            self._tasks.start("linger", self._linger())
+            closing.start("linger", self._linger())
 
     def abort(self) -> None:
         """See ``Stream.abort``."""
         if not self._closed:
             self._shut()
-            self._tasks.start("abort", self._end())
+            closing.start("abort", self._end())
 
     # -- ``inside_sctp.Taker`` ------------------------------------------------------------------
 

@@ -33,6 +33,7 @@ class Race(Generic[Place]):
         places: the best first; each is tried once.
         connect: to one of them; ends by itself. Raises ``StreamBroken``.
         failed: told of each that could not be reached, as soon as that is known.
+        grace: seconds that better ones may take longer than this one, which has answered.
     """
 
     def __init__(
@@ -40,7 +41,9 @@ class Race(Generic[Place]):
         places: Sequence[Place],
         connect: Callable[[Place], Awaitable[Stream]],
         failed: Callable[[Place, StreamBroken], None],
+        grace: Callable[[Place], float] = lambda place: GRACE,
     ) -> None:
+        self._grace = grace
         self._waiting = list(places)
         self._order = list(places)
         self._connect = connect
@@ -71,7 +74,9 @@ class Race(Generic[Place]):
                     if not better or (deadline is not None and now >= deadline):
                         position, winner = min(self._there, key=lambda each: each[0])
                         return self._order[position], winner
-                    deadline = now + GRACE if deadline is None else deadline
+                    best = self._order[min(position for position, _ in self._there)]
+                    soon = now + self._grace(best)
+                    deadline = soon if deadline is None else min(deadline, soon)
                 elif not self._running and not self._waiting:
                     return None
                 elif (

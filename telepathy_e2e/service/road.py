@@ -50,7 +50,7 @@ ROUND_TIMEOUT: Final = 150.0
 #: Transports that a peer may offer in the place of others, in one round and in a whole session
 #: that is renewable. Each costs us sockets and names to look up.
 MAX_OFFERS: Final = 6
-MAX_ALL_OFFERS: Final = 300
+MAX_ALL_OFFERS: Final = 1000
 
 #: Transport-infos that came before our answer.
 MAX_EARLY: Final = 32

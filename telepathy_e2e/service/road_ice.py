@@ -227,7 +227,7 @@ class IceAttempt:
         self._closed = True
         self._tasks.cancel()
         if self._road is not None and not self._taken:
-            self._account.tasks.start("close data channel", self._road.close())
+            self._road.let_go()
 
 
 def _refused(error: SecurityError) -> SecurityFailed:

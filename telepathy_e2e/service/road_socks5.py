@@ -15,7 +15,7 @@ from telepathy_e2e.jingle.s5b import Candidate, Socks5Negotiation
 from telepathy_e2e.jingle.ways import Way
 from telepathy_e2e.net import socks5
 from telepathy_e2e.net.listener import Expectation
-from telepathy_e2e.net.race import Race
+from telepathy_e2e.net.race import GRACE, MAX_AT_ONCE, Race
 from telepathy_e2e.net.streams import Stream, StreamBroken
 from telepathy_e2e.service.account import Account
 from telepathy_e2e.service.road_attempt import NoWay
@@ -32,6 +32,11 @@ CANDIDATE_TIMEOUT: Final = 5.0
 # All of SOCKS5. We have tried all candidates after ten seconds at the latest; there are clients
 # that try one after the other, and proxies, for which as much is left again.
 SOCKS5_TIMEOUT: Final = 20.0
+
+# What a direct connection may take longer than a proxy that has answered already: three round
+# trips with somebody far away, where the proxy is near. It is faster afterwards, and nobody else
+# has to pay for it.
+PROXY_GRACE: Final = 2.0
 
 # Proxies offered beside the direct candidates; one is enough where it works.
 MAX_PROXIES: Final = 4
@@ -50,6 +55,7 @@ class Socks5Attempt:
         self._expectation: Expectation | None = None
         self._first: Sequence[s5b.Event] = ()
         self._races: list[Race[Candidate]] = []
+        self._at_once = asyncio.Semaphore(MAX_AT_ONCE)
         # Our connection to one of the peer's candidates, or to our proxy, until it is nominated.
         self._outgoing: Stream | None = None
         self._closed = self._taken = False
@@ -166,14 +172,19 @@ class Socks5Attempt:
             road = "proxy" if candidate.type == "proxy" else "direct"
             if road not in self._account.roads:
                 raise StreamBroken("the user allows none of these")
-            return await socks5.connect(
-                candidate.host,
-                candidate.port,
-                negotiation.peer_dstaddr,
-                timeout=CANDIDATE_TIMEOUT,
-            )
+            # A peer may send several lists, each with a race of its own.
+            async with self._at_once:
+                return await socks5.connect(
+                    candidate.host,
+                    candidate.port,
+                    negotiation.peer_dstaddr,
+                    timeout=CANDIDATE_TIMEOUT,
+                )
 
-        race = Race(candidates, reach, failed)
+        def grace(candidate: Candidate) -> float:
+            return PROXY_GRACE if candidate.type == "proxy" else GRACE
+
+        race = Race(candidates, reach, failed, grace)
         self._races.append(race)
         try:
             found = await race.run()

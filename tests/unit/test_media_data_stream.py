@@ -26,7 +26,7 @@ from telepathy_e2e.jingle.data_channel import PORT
 from telepathy_e2e.jingle.ice import Candidate, DtlsFingerprint, Transport
 from telepathy_e2e.media import inside_aioice, silence
 from telepathy_e2e.media.data_road import DataRoad
-from telepathy_e2e.media.data_stream import DataStream
+from telepathy_e2e.media.data_stream import DataStream, closing
 from telepathy_e2e.media.inside_sctp import MAX_AHEAD, MAX_CONTROL, SLACK, WINDOW, OneStream
 from telepathy_e2e.media.servers import IceServer
 from telepathy_e2e.net.streams import StreamBroken
@@ -104,7 +104,7 @@ async def streams() -> AsyncIterator[tuple[DataStream, DataStream]]:
     finally:
         for stream in (alice, bob):
             stream.abort()
-            await within(stream._tasks.wait())
+            await within(closing.wait())
         await ends.close()
 
 
@@ -172,7 +172,7 @@ async def test_what_was_written_before_the_close_arrives() -> None:
         await alice.write(b"x" * 300_000)
         alice.close()
         assert await all_of(bob) == b"x" * 300_000
-        await within(alice._tasks.wait())
+        await within(closing.wait())
         with pytest.raises(StreamBroken):
             await alice.write(b"more")
         with pytest.raises(StreamBroken):

@@ -167,3 +167,16 @@ async def test_who_stops_it_leaves_nothing_open(patient: Callable[[float, float]
         await places.task
     assert places.streams["b"].aborted
     assert places.answers["a"].cancelled()
+
+
+async def test_how_long_better_ones_are_waited_for_depends_on_what_has_answered(
+    patient: Callable[[float, float], None],
+) -> None:
+    patient(0.001, NEVER)
+    places = Places("abc")
+    places.race._grace = lambda place: 0.0 if place == "b" else NEVER
+    await places.say("c", True)
+    await until(lambda: places.race._there)
+    await places.say("b", True)
+    assert await places.result() == "b"
+    assert places.streams["c"].aborted

@@ -18,6 +18,7 @@ from telepathy_e2e.jingle import session as jingle
 from telepathy_e2e.jingle.data_channel import SCTP_NS
 from telepathy_e2e.jingle.stanzas import JINGLE_NS, Content
 from telepathy_e2e.media import inside_aioice
+from telepathy_e2e.media.data_stream import closing
 from telepathy_e2e.net import socks5
 from telepathy_e2e.net.streams import Stream, StreamBroken
 from telepathy_e2e.service import road as roads
@@ -168,6 +169,7 @@ async def session(
             await turns()
             await alice.tasks.wait()
             await bob.tasks.wait()
+            await within(closing.wait())
             assert not alice.inband._streams
             assert not alice.listener._expected
             assert not bob.listener._expected
@@ -309,6 +311,7 @@ async def test_another_fingerprint_in_the_transport_ends_it(victim: str) -> None
             end.link.end()
         await alice.tasks.wait()
         await bob.tasks.wait()
+        await closing.wait()
 
 
 @pytest.mark.parametrize("victim", ["alice", "bob"])
