@@ -7,8 +7,10 @@ for the answer to its first call.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
+import resource
 import signal
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
@@ -35,6 +37,9 @@ IDLE_SECONDS: Final = 5.0
 # Seconds in which servers and contacts are told that we leave. A session manager that sent
 # SIGTERM waits about twice as long.
 GOODBYE_SECONDS: Final = 5.0
+
+# Descriptors for several tubes whose connections are all in use (tubes/limits.py).
+DESCRIPTORS: Final = 8192
 
 OK, FAILED = 0, 1
 
@@ -162,8 +167,19 @@ def _channel_classes() -> list[ChannelClass]:
     return channel_classes()
 
 
+def allow_descriptors() -> None:
+    """As many as tubes need, if the host lets us: commonly 1,024 are allowed and more may be asked
+    for, and a single tube may have as many connections."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, DESCRIPTORS)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
 async def run(*, persist: bool, ring: Ring) -> int:
     """The whole program on the session bus; returns the exit code."""
+    allow_descriptors()
     try:
         bus = await Bus.connect()
     except BusGone as error:

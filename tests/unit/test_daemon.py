@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import resource
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from dbus_fast import Message, Variant
 from telepathy_e2e.__main__ import main
 from telepathy_e2e.bus.identifiers import MANAGER_NAME, MANAGER_PATH
 from telepathy_e2e.bus.wire import Bus
-from telepathy_e2e.daemon import FAILED, OK, Daemon
+from telepathy_e2e.daemon import DESCRIPTORS, FAILED, OK, Daemon, allow_descriptors
 from telepathy_e2e.debug_log import Ring
 from tests.support.bus import PrivateBus, RawClient, available, client_of
 
@@ -154,3 +155,23 @@ async def test_a_name_that_is_taken_is_a_failure(
 def test_it_says_its_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--version"]) == 0
     assert capsys.readouterr().out.startswith("telepathy-e2e ")
+
+
+@pytest.mark.parametrize(
+    ("soft", "hard", "then"),
+    [
+        (1024, 524288, DESCRIPTORS),
+        (1024, 4096, 4096),
+        (1024, resource.RLIM_INFINITY, DESCRIPTORS),
+        (20000, 20000, None),
+        (resource.RLIM_INFINITY, resource.RLIM_INFINITY, None),
+    ],
+)
+def test_tubes_get_as_many_descriptors_as_the_host_allows(
+    monkeypatch: pytest.MonkeyPatch, soft: int, hard: int, then: int | None
+) -> None:
+    limits = [(soft, hard)]
+    monkeypatch.setattr(resource, "getrlimit", lambda _: limits[-1])
+    monkeypatch.setattr(resource, "setrlimit", lambda _, asked: limits.append(asked))
+    allow_descriptors()
+    assert limits[1:] == ([] if then is None else [(then, hard)])
