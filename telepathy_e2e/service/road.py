@@ -240,7 +240,11 @@ class Road:
         attempt, reply = self._offering, self._reply
         if attempt is None or reply is None or reply.done():
             raise PeerError("nothing was offered", "unexpected-request")
-        self._take_answer(attempt, transport)
+        try:
+            self._take_answer(attempt, transport)
+        except PeerError:
+            reply.set_result(False)
+            raise
         self._offering, self._attempt = None, attempt
         reply.set_result(True)
 

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import secrets
 from typing import Any
 from xml.etree.ElementTree import Element
 
 import pytest
 
+from telepathy_e2e.jingle import data_channel
+from telepathy_e2e.jingle.data_channel import DataTransport
+from telepathy_e2e.jingle.ice import DtlsFingerprint
+from telepathy_e2e.jingle.ice import Transport as IceTransport
 from tests.peer import roads, stanzas
 from tests.peer.bench import CANCELLED, OPEN, REMOTE_ERROR, REMOTE_STOPPED, Bench, Case
+from tests.peer.client import PROTECTED, Peer
 from tests.peer.roads import InBand, TcpPipe
 from tests.peer.stanzas import IBB
 from tests.peer.transfer import Transfer, Way
@@ -628,3 +634,96 @@ async def test_a_program_that_does_not_read_holds_up_the_peer(bench: Bench) -> N
     await case.transfer.session.terminate("cancel")
     await bench.failed(case, REMOTE_STOPPED)
     writer.close()
+
+
+# -- data channels -----------------------------------------------------------------------------
+
+DATA_CHANNELS = (
+    "urn:xmpp:jingle:transports:ice-udp:1",
+    "urn:xmpp:jingle:transports:dtls-sctp:1",
+)
+
+
+async def _carol(bench: Bench) -> Peer:
+    """One who says that she has data channels."""
+    peer = await bench.peer("carol", features=(*PROTECTED, *DATA_CHANNELS))
+    await bench.knows(peer)
+    return peer
+
+
+async def _offered_a_data_channel(bench: Bench) -> tuple[Case, Element]:
+    """SOCKS5 has failed, and the daemon offers one in its place."""
+    case = await bench.offers(DATA, peer=await _carol(bench))
+    transfer = case.transfer
+    transfer.way = Way.FALL_BACK
+    assert await transfer.accept() == ("", "")
+    await transfer.session.send("transport-info", transfer.note("candidate-error"))
+    await transfer.heard("candidate-error")
+    return case, await transfer.session.wait("transport-replace")
+
+
+@pytest.mark.parametrize("how", ["transport-reject", "error", "nonsense"])
+async def test_a_refused_data_channel_leads_to_in_band(bench: Bench, how: str) -> None:
+    refused: list[Element] = []
+
+    def refuse(iq: Element) -> tuple[str, str] | None:
+        if how != "error" or refused or not _is_replace(iq):
+            return None
+        refused.append(iq)
+        return BAD_REQUEST
+
+    carol = await bench.peer("carol", features=(*PROTECTED, *DATA_CHANNELS))
+    await bench.knows(carol)
+    carol.answers = refuse
+    case = await bench.offers(DATA, peer=carol)
+    transfer = case.transfer
+    transfer.way = Way.FALL_BACK
+    assert await transfer.accept() == ("", "")
+    await transfer.session.send("transport-info", transfer.note("candidate-error"))
+    replace = await transfer.session.wait("transport-replace")
+    if how != "error":
+        offered = stanzas.part(stanzas.only_content(replace), "transport")
+        assert offered is not None
+        assert offered.tag == f"{{{DATA_CHANNELS[0]}}}transport"
+        # Without what it takes, the answer is refused.
+        action = "transport-reject" if how == "transport-reject" else "transport-accept"
+        answer = await transfer.session.send(action, transfer.content(Element(offered.tag)))
+        assert answer == (("", "") if how == "transport-reject" else BAD_REQUEST)
+        replace = await transfer.session.wait("transport-replace")
+    transfer.pipe = await transfer.take_replacement(replace)
+    stream = await transfer.protect()
+    got = b""
+    while len(got) < len(DATA):
+        got += await stream.read()
+    assert got == DATA
+    await transfer.session.terminate("success")
+    await bench.completed(case)
+
+
+@pytest.mark.parametrize("wrong", ["no fingerprint", "another fingerprint", "no map", "nothing"])
+async def test_a_wrong_data_channel_of_a_peer_is_not_taken(bench: Bench, wrong: str) -> None:
+    case = await accepted(bench)
+    transfer = case.transfer
+    assert transfer.own is not None
+    digest = hashlib.sha256(transfer.own.leaf).digest()
+    if wrong == "another fingerprint":
+        digest = bytes(32)
+    prints = (DtlsFingerprint("sha-256", digest, "actpass"),) if wrong != "no fingerprint" else ()
+    offer = data_channel.build(
+        DataTransport(
+            IceTransport("8hhyXa01", "asd88fgpdd777uzjYhagZg00", fingerprints=prints),
+            None if wrong == "no map" else 5000,
+        )
+    )
+    if wrong == "nothing":
+        offer.clear()
+    answer = await transfer.session.send("transport-replace", transfer.content(offer))
+    if wrong == "another fingerprint":  # that is no mistake
+        assert answer == ("", "")
+        assert await transfer.session.ended() == "security-error"
+        await bench.failed(case, REMOTE_ERROR, error="EncryptionError")
+        return
+    if answer == ("", ""):
+        await transfer.session.wait("transport-reject")
+    transfer.pipe = await transfer.to_them()
+    await goes_on(case)
