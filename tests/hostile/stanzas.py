@@ -13,6 +13,7 @@ from xml.etree.ElementTree import Element, SubElement
 
 JINGLE = "urn:xmpp:jingle:1"
 S5B = "urn:xmpp:jingle:transports:s5b:1"
+XML_STREAM = "urn:xmpp:jingle:apps:xmlstream:0"
 FILES = "urn:xmpp:jingle:apps:file-transfer:5"
 XTLS = "urn:xmpp:jingle:security:xtls:0"
 VERIFICATION = "urn:x-telepathy-e2e:verification:0"
