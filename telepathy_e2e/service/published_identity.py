@@ -49,6 +49,8 @@ MAX_STRANGERS: Final = 256
 # Seconds for which a transfer waits for the node of somebody whose capabilities do not list
 # protection. A server that keeps silent instead of saying no gains nothing but this.
 FIND_SECONDS: Final = 3.0
+# Seconds after which the node of somebody is looked into again for a key that he has shown.
+AGAIN_SECONDS: Final = 5.0
 # Bytes of what contacts told of their devices by themselves, kept for whoever asks.
 MAX_TOLD: Final = 2 * 1024 * 1024
 # Nodes fetched at the same time: each can be some hundred KB on the stream that carries all else.
@@ -173,16 +175,23 @@ class PublishedIdentities(Feature):
 
     async def _compare(self, bare_jid: str, fingerprint: bytes) -> None:
         """Events tell of one device at a time; all of them are in the node."""
-        try:
-            await self._ask(bare_jid)
-        except TelepathyError as error:
-            log.info("%s", error)
-        known = self._keys.get(bare_jid, ())
-        if fingerprint not in known:
-            if known:
-                log.warning("a contact's identity is none of those that he publishes")
+        if await self._publishes(bare_jid, fingerprint):
+            return
+        if self._keys.get(bare_jid):
+            log.warning("a contact's identity is none of those that he publishes")
+        # He may be about to: we do it after a handshake, too, if we could not before.
+        await asyncio.sleep(AGAIN_SECONDS)
+        if not await self._publishes(bare_jid, fingerprint):
             # Who tells nothing of this key, or something else, may be his server.
             self.unknown(bare_jid)
+
+    async def _publishes(self, bare_jid: str, fingerprint: bytes) -> bool:
+        if not self.has_key(bare_jid) or fingerprint not in self._keys[bare_jid]:
+            try:
+                await self._ask(bare_jid)
+            except TelepathyError as error:
+                log.info("%s", error)
+        return fingerprint in self._keys.get(bare_jid, ())
 
     async def told(self, bare_jid: str, identities: Sequence[Published]) -> None:
         """A contact told of his devices himself, over a stream protected with one of their keys.

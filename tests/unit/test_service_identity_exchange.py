@@ -185,7 +185,8 @@ class World:
 
 
 @pytest_asyncio.fixture
-async def world() -> AsyncIterator[World]:
+async def world(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[World]:
+    monkeypatch.setattr("telepathy_e2e.service.published_identity.AGAIN_SECONDS", 0)
     world = World()
     yield world
     await world.tasks.close()
@@ -227,6 +228,23 @@ async def test_a_contact_is_asked_once(world: World) -> None:
 async def test_whose_node_has_the_key_is_not_asked(world: World) -> None:
     world.online(BOB, ABLE)
     world.client.nodes[BOB, NODE] = {"1": build_published(Published(BOBS))}
+    world.published.presented(BOB, identity_fingerprint(BOBS))
+    await world.settle()
+    assert world.opened == []
+
+
+async def test_nor_is_who_publishes_it_a_moment_later(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.online(BOB, ABLE)
+    ask = world.published._ask
+
+    async def asked(jid: str) -> list[Published]:
+        found = await ask(jid)
+        world.client.nodes[BOB, NODE] = {"1": build_published(Published(BOBS))}
+        return found
+
+    monkeypatch.setattr(world.published, "_ask", asked)
     world.published.presented(BOB, identity_fingerprint(BOBS))
     await world.settle()
     assert world.opened == []
