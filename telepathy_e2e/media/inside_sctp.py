@@ -42,6 +42,9 @@ MAX_CONTROL: Final = 2048
 PIECE: Final = 1160
 #: Pieces that wait to be sent before the writer waits.
 MAX_QUEUED: Final = 128
+#: Bytes on the way without an acknowledgement, whatever window the peer says that it has: each is
+#: kept until then, and looked at with each acknowledgement.
+MAX_FLIGHT: Final = 1024 * 1024
 #: Seconds; RFC 9260 section 6.2 has 200 ms at most.
 DELAY: Final = 0.05
 #: Seconds after which a window that is shut is tried (RFC 9260 section 6.1, rule A): the news that
@@ -352,7 +355,7 @@ class OneStream(RTCSctpTransport):
         # what the congestion window is meanwhile.
         congestion = self._cwnd
         window = self._peer_window if self._peer_window >= PIECE else int(probe)
-        self._cwnd = limited = min(congestion, window)
+        self._cwnd = limited = min(congestion, window, MAX_FLIGHT)
         try:
             await super()._transmit()
         finally:

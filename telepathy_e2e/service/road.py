@@ -19,7 +19,7 @@ from telepathy_e2e.jingle import data_channel, ibb, s5b, ways
 from telepathy_e2e.jingle import session as jingle
 from telepathy_e2e.jingle.ways import Way
 from telepathy_e2e.net import addresses
-from telepathy_e2e.net.streams import SocketStream, Stream
+from telepathy_e2e.net.streams import SocketStream, Stream, StreamBroken
 from telepathy_e2e.role import Role
 from telepathy_e2e.service.account import Account
 from telepathy_e2e.service.failures import NoRoad, SecurityFailed
@@ -339,7 +339,7 @@ class Road:
 
         Raises:
             NoRoad: nothing could be brought up.
-            StreamBroken: in-band was agreed on, and broke.
+            StreamBroken: in-band was agreed on, and broke; never where the road is renewable.
             SecurityFailed: the transport's own encryption is not with whom it should be.
         """
         if self._rounds and not self.renewable:
@@ -383,7 +383,9 @@ class Road:
             if self._attempt is not attempt or self._failure is not None:
                 return None
             stream = await connecting
-        except NoWay as error:
+        except (NoWay, StreamBroken) as error:
+            if isinstance(error, StreamBroken) and not self.renewable:
+                raise
             log.info("%s does not work: %s", attempt.way, error)
             self._failed.add(attempt.way)
             attempt.close()

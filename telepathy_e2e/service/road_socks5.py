@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 # Seconds. A candidate that can be reached answers in a few round trips, and two lost packets are
 # three seconds; a firewall that drops packets says nothing at all.
-CANDIDATE_TIMEOUT: Final = 5.0
+CANDIDATE_TIMEOUT: Final = 4.0
 
 # All of SOCKS5. We have tried all candidates after ten seconds at the latest; there are clients
 # that try one after the other, and proxies, for which as much is left again.

@@ -665,3 +665,16 @@ def _deliver_one(wire: Wire, receiver: Session) -> None:
             allowed = (UNKNOWN, TIE_BREAK, OUT_OF_ORDER)
             if (error.condition, error.jingle) not in allowed:
                 raise
+
+
+def test_a_replacement_that_was_declined_after_all_leaves_room_for_another() -> None:
+    """The application found it malformed, and the peer was told so."""
+    wire = active()
+    offered = wire.alice.transport_replace(transport(IBB))
+    wire.send(wire.alice, offered)
+    wire.deliver(wire.bob)
+    wire.bob.declined(offered)
+    wire.alice.refused(Action.TRANSPORT_REPLACE)
+    wire.send(wire.alice, wire.alice.transport_replace(transport(IBB)))
+    wire.deliver(wire.bob)
+    assert wire.bob.transport_state is TransportState.INITIATOR_OFFERED

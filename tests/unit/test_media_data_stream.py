@@ -27,7 +27,14 @@ from telepathy_e2e.jingle.ice import Candidate, DtlsFingerprint, Transport
 from telepathy_e2e.media import inside_aioice, silence
 from telepathy_e2e.media.data_road import DataRoad
 from telepathy_e2e.media.data_stream import DataStream, closing
-from telepathy_e2e.media.inside_sctp import MAX_AHEAD, MAX_CONTROL, SLACK, WINDOW, OneStream
+from telepathy_e2e.media.inside_sctp import (
+    MAX_AHEAD,
+    MAX_CONTROL,
+    MAX_FLIGHT,
+    SLACK,
+    WINDOW,
+    OneStream,
+)
 from telepathy_e2e.media.servers import IceServer
 from telepathy_e2e.net.streams import StreamBroken
 from telepathy_e2e.service.secure_stream import DtlsStream
@@ -442,6 +449,21 @@ async def test_gaps_that_cannot_be_are_no_work() -> None:
         del writer
         await bob.write(b"well")
         assert await within(alice.read(10)) == b"well"
+
+
+async def test_a_window_without_bound_is_not_used() -> None:
+    async with streams() as (alice, bob):
+
+        async def no_word(chunk: object) -> None:
+            """He acknowledges nothing."""
+
+        bob._sctp._receive_data_chunk = no_word  # type: ignore[method-assign]
+        sctp = alice._sctp
+        sctp._peer_window = sctp._cwnd = sctp._ssthresh = 2**32 - 1
+        await sctp.send(bytes(2 * MAX_FLIGHT))
+        for _ in range(1000):  # aiortc sends four pieces each time
+            await sctp._transmit()
+        assert MAX_FLIGHT - 2000 < sctp._flight_size <= MAX_FLIGHT + 2000
 
 
 async def test_an_association_that_is_begun_anew_stays_as_it_is() -> None:
