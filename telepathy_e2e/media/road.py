@@ -60,6 +60,17 @@ class _Generation:
         """Our sockets are there."""
         self.credentials = asyncio.Event()
         """The peer's are there."""
+        self.asking: asyncio.Task[None] | None = None
+        """Servers, for further addresses."""
+        self.over = False
+
+    async def end(self) -> None:
+        """Give its sockets back; may be called twice."""
+        self.over = True
+        self.hosts.set()  # nobody waits for them any more
+        if self.asking is not None:
+            self.asking.cancel()
+        await self.connection.close()
 
 
 class Road:
@@ -125,7 +136,7 @@ class Road:
         """
         generation = self._generation
         connection = generation.connection
-        if generation.hosts.is_set() or self._closed:
+        if generation.hosts.is_set() or generation.over or self._closed:
             return
 
         def found(*candidates: AioCandidate) -> None:
@@ -138,13 +149,18 @@ class Road:
                 self._events(LocalCandidates(self.name, ours))
 
         hosts = await connection.gather_hosts()
-        if self._closed:  # meanwhile: nobody else closes these sockets
+        if self._closed or generation.over:  # meanwhile: nobody else closes these sockets
             await connection.close()
             return
         found(*hosts)
         generation.hosts.set()
         servers = self._servers if more is None else (*self._servers, *await more())
-        await connection.gather_servers(servers, self._tasks, found)
+        if not generation.over:
+            asking = connection.gather_servers(servers, self._tasks, found)
+            generation.asking = self._tasks.start("servers", asking, awaited=True)
+            await asyncio.wait([generation.asking])
+            if not generation.asking.cancelled():
+                generation.asking.result()
         connection.servers_done()
         if generation is self._generation and not self._closed:
             self._events(GatheringDone(self.name))
@@ -225,10 +241,13 @@ class Road:
         if self._closed or not self._role:
             raise NotAvailable("There is nothing to restart")
         former = self._generation
-        # What it found already, a handshake may be going on over.
-        if self._establishing is not None and former.connection is not self._path.current:
-            self._establishing.cancel()
         self._former.append(former)
+        # What it found already, a handshake may be going on over, and media. If it found nothing
+        # its sockets go: a peer that begins anew all the time would have us hold many.
+        if former.connection is not self._path.current:
+            if self._establishing is not None:
+                self._establishing.cancel()
+            self._tasks.start("former", self._end_former(former))
         connection = former.connection
         self._outdated = (connection.remote_username, connection.remote_password)
         self._generation = _Generation(self._controlling, former.number + 1)
@@ -237,6 +256,11 @@ class Road:
         for transport in parked:
             self.remote_transport(transport)
         return self.local_transport()
+
+    async def _end_former(self, generation: _Generation) -> None:
+        await generation.end()
+        if generation in self._former:
+            self._former.remove(generation)
 
     def export(self, label: bytes, context: bytes, length: int) -> bytes:
         if self.dtls is None or self.facts is None:
@@ -252,7 +276,7 @@ class Road:
             await self.dtls.end()
         self._path.close()
         for generation in (*self._former, self._generation):
-            await generation.connection.close()
+            await generation.end()
 
     def _begin(self) -> None:
         self._establishing = self._tasks.start("connect", self._establish(self._generation))
@@ -266,7 +290,7 @@ class Road:
                 await generation.hosts.wait()
                 await generation.connection.connect()
         except (ConnectionError, TimeoutError):
-            await generation.connection.close()
+            await generation.end()
             if self.facts is None:
                 self._failed("ice", "no way to the peer was found")
             # Else the former way may be good still; how long that is waited for, _watch knows.
@@ -277,7 +301,7 @@ class Road:
         self._path.use(generation.connection)
         former, self._former = self._former, []
         for each in former:
-            await each.connection.close()
+            await each.end()
         if self.dtls is None:
             self._found()
             await self._secure()

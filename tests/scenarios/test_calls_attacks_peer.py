@@ -288,6 +288,27 @@ async def test_another_association_is_refused_and_the_call_goes_on(bench: Bench)
         await talker.engine.close()
 
 
+async def test_who_looks_for_other_ways_all_the_time_holds_no_sockets(bench: Bench) -> None:
+    talker, theirs = await talks(bench)
+    try:
+        before = bench.descriptors()
+        digest = talker.engine.local_transport("m").fingerprints[0].digest
+        for _ in range(50):
+            news = stanzas.content(
+                calls.transport(digest=digest), name="voice", creator="initiator", senders=""
+            )
+            assert await talker.session.send("transport-replace", news) == ("", "")
+        async with asyncio.timeout(20):
+            while bench.descriptors() > before + 10:
+                await asyncio.sleep(0.05)
+        # The way that there is carries on meanwhile.
+        sent = (await theirs.figures(packets_sent=1))["packets-sent"]
+        await theirs.figures(packets_sent=sent + 25)
+        assert await theirs.state() == ACTIVE
+    finally:
+        await talker.engine.close()
+
+
 async def test_a_road_that_one_content_had_for_itself_takes_nothing_but_that_along(
     bench: Bench,
 ) -> None:
