@@ -373,6 +373,8 @@ class XmlStream:
 
     async def _say_why(self) -> None:
         """What was queued about the peer's mistake, if he still reads."""
+        if not self._machine.unsent and not self._in_flight:
+            return  # it was not made in the stream
         self._queued()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(CLOSE_SECONDS):
