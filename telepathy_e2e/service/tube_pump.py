@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from typing import Final, Protocol
 
 from telepathy_e2e.errors import PeerError
-from telepathy_e2e.net.streams import Stream, StreamBroken
+from telepathy_e2e.net.streams import CHUNK, TURN, Stream, StreamBroken
 from telepathy_e2e.service.failures import SecurityFailed
 from telepathy_e2e.service.tube_connection import LocalConnection
 from telepathy_e2e.tasks import TaskOwner
@@ -34,9 +34,12 @@ from telepathy_e2e.tubes.events import (
 )
 from telepathy_e2e.tubes.mux import Multiplexer
 
-# Bytes of the road at a time. In more a hostile peer puts as many openings as would hold the loop
-# for longer than anything may (hacking.md).
+# Bytes of the road that the multiplexer gets at a time. In more a hostile peer puts as many openings
+# as would hold the loop for longer than anything may (hacking.md).
 PIECE: Final = 16 * 1024
+
+# Events that are collected from several pieces. What an honest peer sends in so many is few.
+MANY: Final = 64
 
 # Seconds without a byte from the peer: then it is asked for one, and then the road is dead.
 ASK_AFTER: Final = 20.0
@@ -154,13 +157,22 @@ class Pump:
     async def _read(self, stream: Stream) -> None:
         mux, loop = self.mux, self._loop
         while True:
-            data = await stream.read(PIECE)
-            self._heard = loop.time()
+            data = await stream.read(CHUNK)
+            self._heard = began = loop.time()
             if not data:
                 if mux.finished:
                     return
                 raise StreamBroken("the tube's stream ended before the tube")
-            self._happened(mux.receive_data(data))
+            events: list[Event] = []
+            with memoryview(data) as whole:
+                for start in range(0, len(data), PIECE):
+                    if events and (len(events) > MANY or loop.time() - began > TURN):
+                        self._happened(events)
+                        events = []
+                        await asyncio.sleep(0)
+                        began = loop.time()
+                    events += mux.receive_data(whole[start : start + PIECE])
+            self._happened(events)
             if mux.pending or mux.finished:
                 self._wake()
 
