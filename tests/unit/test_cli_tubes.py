@@ -9,9 +9,11 @@ import pytest
 from dbus_fast import Variant
 
 from telepathy_e2e.cli import names, tube_offer
+from telepathy_e2e.cli.bus import Bus
 from telepathy_e2e.cli.exits import UsageError
 from telepathy_e2e.cli.names import TubeState
 from telepathy_e2e.cli.tube_offer import read_parameters
+from telepathy_e2e.cli.views import the_connection
 from tests.unit.cli_support import (
     BOB,
     PATIENCE,
@@ -397,6 +399,55 @@ async def test_a_no_declines_and_the_next_one_is_asked_about(cm: FakeCM, tubes: 
     assert await run(tubes, person, "tube", "accept") == 0
     assert person.event("declined")["service"] == "http"
     assert person.event("done")["service"] == "other"
+
+
+async def test_who_must_be_verified_is_asked_about_before_the_tube_is_taken(
+    cm: FakeCM, tubes: Tubes
+) -> None:
+    async def verified(path: str) -> None:
+        cm.verified(path)
+        await tubes.open(path)
+        cm.tube_ends(path, "Terminated")
+
+    tubes.accepted = verified
+    cm.add_tube(requested=False)
+    words = ("tube", "accept", "--yes", "--require", "verified", "--sas-matches", "yes")
+    await run(tubes, Robot(), *words)
+    members = cm.members()
+    assert members.index("Verify") < members.index("Accept")
+
+
+async def test_a_daemon_that_cannot_tell_users_apart_lets_any_of_them_to_a_private_bus(
+    cm: FakeCM, tubes: Tubes
+) -> None:
+    tubes.accepted = tubes.ends("Terminated")
+    path = cm.add_tube(requested=False, dbus=True)
+    cm.properties[path, names.DBUS_TUBE]["SupportedAccessControls"] = Variant("au", [0])
+    assert await run(tubes, Robot(), "tube", "accept", "--dbus", "--yes") == 0
+    assert await cm.called("Accept") == [names.LOCALHOST]
+
+
+async def test_an_answer_does_not_undo_what_a_signal_has_said_since(
+    cm: FakeCM, tubes: Tubes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = cm.add_tube(requested=False)
+    bus = await Bus.connect()
+    channel = (await the_connection(bus, None)).channels[path]
+    get_all, asked = cm._get_all, 0
+
+    def crossed(path: str, interface: str) -> dict[str, Variant]:
+        nonlocal asked
+        asked += 1
+        old = dict(get_all(path, interface))
+        if asked == 1:
+            cm.set(path, interface, Error=Variant("s", "new"))
+        return old
+
+    monkeypatch.setattr(cm, "_get_all", crossed)
+    await channel.read(names.SECURITY)
+    assert channel.get(names.SECURITY, "Error") == "new"
+    assert asked == 2
+    await bus.close()
 
 
 async def test_an_offer_that_goes_while_somebody_thinks_is_not_waited_for(
