@@ -274,6 +274,7 @@ class Dialogue:
                 self._on_disconnected(road)
             case media.RestartWanted(road):
                 log.info("the contact's client looks for another way (%s)", road)
+                self._roads.restart_wanted(road)
             case media.RoadFailed(road, why, text):
                 if why == "dtls" and road in self._roads.connected:
                     # Who hangs up, or takes a content away, ends its media, and says why through
