@@ -12,6 +12,7 @@ import logging
 import os
 import random
 import secrets
+import socket
 import string
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, TypeAlias
@@ -44,6 +45,10 @@ MAX_SERVERS = 6
 MAX_REMOTE = 64
 # Datagrams that wait for us: half a second of video at 8 Mbit/s. Whoever knows the port can send.
 MAX_WAITING = 512
+# Bytes that the kernel may keep for us of one socket, of which each small datagram takes two
+# thousand; it gives less if it must. Its own choice is full after some milliseconds in which this
+# program does something else.
+RECEIVE_BUFFER = 1024 * 1024
 # Seconds for a server to answer; a dead one must not hold up the end of gathering longer.
 SERVER_DEADLINE = 5.0
 
@@ -100,6 +105,10 @@ class TrickleConnection(Connection):
         self._local_candidates_start = True
         self.addresses = host_addresses()
         candidates = await self.get_component_candidates(1, self.addresses)
+        for protocol in self._protocols:
+            sock = protocol.transport.get_extra_info("socket")
+            if sock is not None:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
         self._local_candidates += candidates
         self._local_candidates_end = True
         return candidates

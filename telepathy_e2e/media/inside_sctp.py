@@ -47,6 +47,9 @@ MAX_QUEUED: Final = 128
 MAX_FLIGHT: Final = 1024 * 1024
 #: Seconds; RFC 9260 section 6.2 has 200 ms at most.
 DELAY: Final = 0.05
+#: Packets that are each acknowledged at once, at first: so the sender finds out sooner how fast it
+#: may go, which it does by counting acknowledgements.
+QUICK: Final = 500
 #: Seconds after which a window that is shut is tried (RFC 9260 section 6.1, rule A): the news that
 #: it is open again may have been lost.
 PROBE: Final = 1.0
@@ -114,7 +117,7 @@ class OneStream(RTCSctpTransport):
         self._is_open = False
         self._has_ended = False
         self._over = False
-        self._unacknowledged = 0
+        self._unacknowledged = self._packets = 0
         self._timer: asyncio.TimerHandle | None = None
         self._probe: asyncio.TimerHandle | None = None
 
@@ -298,7 +301,8 @@ class OneStream(RTCSctpTransport):
     def _acknowledge(self, *, at_once: bool) -> None:
         """Every second packet, and those that tell of a loss, at once (RFC 9260 section 6.2)."""
         self._unacknowledged += 1
-        if at_once or self._unacknowledged >= 2:
+        self._packets += 1
+        if at_once or self._unacknowledged >= 2 or self._packets < QUICK:
             self._spawn(self._send_sack())
         elif self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(DELAY, self._late)
