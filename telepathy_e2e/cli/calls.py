@@ -113,7 +113,8 @@ class Seen:
             ringing=bool(theirs & names.MEMBER_RINGING),
             held_here=bool(channel.get(CALL, "CallFlags", 0) & names.LOCALLY_HELD),
             held_there=bool(theirs & names.MEMBER_HELD),
-            muted=bool(channel.get(names.CALL_MUTE, "LocalMuteState", 0)),
+            # Partly muted is not: nobody may rely on silence because of a camera that is off.
+            muted=channel.get(names.CALL_MUTE, "LocalMuteState", 0) == names.MUTED,
         )
 
     def news(self, before: Seen, contact: str) -> Iterator[tuple[str, str, dict[str, object]]]:

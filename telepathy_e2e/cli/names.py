@@ -148,6 +148,7 @@ class CallReason(IntEnum):
 LOCALLY_HELD: Final = 1
 MEMBER_RINGING: Final = 1
 MEMBER_HELD: Final = 2
+MUTED: Final = 1
 
 # Media_Stream_Type
 AUDIO: Final = 0

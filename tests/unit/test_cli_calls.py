@@ -234,6 +234,24 @@ async def test_without_sound_for_a_while_is_told_and_the_call_goes_on(cm: FakeCM
     assert "\n" not in robot.event("media-lost")["message"]
 
 
+async def test_who_is_muted_in_part_is_not_told_that_he_is_muted(cm: FakeCM) -> None:
+    async def story(path: str) -> None:
+        await calls.talk(path)
+        for state in (4, 1):
+            cm.emit(path, names.CALL_MUTE, "MuteStateChanged", "u", state)
+        await until(lambda: "muted" in robot.names())
+        cm.emit(path, names.CALL_MUTE, "MuteStateChanged", "u", 4)
+        await until(lambda: robot.names().count("muted") == 2)
+        cm.call_state(path, CallState.ENDED, BYE)
+
+    await cm.add_connection()
+    calls = Calls(cm, story)
+    robot = Robot()
+    assert await tpe2e(robot, "call", BOB) == 0
+    told = [each["muted"] for each in robot.events if each["event"] == "muted"]
+    assert told == [True, False]
+
+
 async def test_verifying_begins_when_they_can_talk(cm: FakeCM) -> None:
     order: list[str] = []
 
