@@ -210,6 +210,18 @@ class SocketStream:
         finally:
             self._writing = False
 
+    def write_now(self, data: bytes) -> int:
+        """Take what the kernel takes at once; how many bytes. Raises: StreamBroken."""
+        self._check_open()
+        if self._writing:
+            return 0
+        try:
+            return self._sock.send(data)
+        except (BlockingIOError, InterruptedError):
+            return 0
+        except OSError as error:
+            raise _broken(error) from error
+
     async def _send(self, view: memoryview) -> int:
         with view:
             while True:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
-from telepathy_e2e.net.streams import CHUNK, Stream
+from telepathy_e2e.net.streams import CHUNK, SocketStream, Stream
 
 if TYPE_CHECKING:
     from telepathy_e2e.xtls.association import Handshake
@@ -64,6 +64,8 @@ class SecureStream:
         self._road = road
         self._machine = machine
         self._writing = asyncio.Lock()
+        # Encrypted, and not taken by the road yet: goes before all that follows.
+        self._rest = b""
 
     async def read(self, limit: int) -> bytes:
         """Payload; ``b""`` after the peer's close_notify.
@@ -95,6 +97,28 @@ class SecureStream:
             self._machine.encrypt(data)
             await self._send()
 
+    @property
+    def can_write_now(self) -> bool:
+        """``write_now`` may be called: nobody else is writing, and the road can do that."""
+        return not (self._writing.locked() or self._rest) and isinstance(self._road, SocketStream)
+
+    def write_now(self, data: bytes) -> None:
+        """Write without waiting; ``unsent`` says then whether ``flush`` has to follow.
+
+        For what is small and urgent: a task that is woken costs a turn of the loop.
+
+        Raises: SecurityFailed, StreamBroken.
+        """
+        self._machine.encrypt(data)
+        pending = self._machine.take()
+        if isinstance(self._road, SocketStream):
+            self._rest = pending[self._road.write_now(pending) :]
+
+    @property
+    def unsent(self) -> bool:
+        """What ``write_now`` took waits for the road."""
+        return bool(self._rest)
+
     async def flush(self) -> None:
         """Send what the machine has for the road: handshake messages, alerts.
 
@@ -106,6 +130,9 @@ class SecureStream:
                 await self._send()
 
     async def _send(self) -> None:
+        if self._rest:
+            rest, self._rest = self._rest, b""
+            await self._road.write(rest)
         while pending := self._machine.take():
             await self._road.write(pending)
 

@@ -17,6 +17,7 @@ from typing import Final, Protocol
 from telepathy_e2e.errors import PeerError
 from telepathy_e2e.net.streams import CHUNK, TURN, Stream, StreamBroken
 from telepathy_e2e.service.failures import SecurityFailed
+from telepathy_e2e.service.secure_stream import SecureStream
 from telepathy_e2e.service.tube_connection import LocalConnection
 from telepathy_e2e.tasks import TaskOwner
 from telepathy_e2e.tubes.events import (
@@ -34,9 +35,14 @@ from telepathy_e2e.tubes.events import (
 )
 from telepathy_e2e.tubes.mux import Multiplexer
 
-# Bytes of the road that the multiplexer gets at a time. In more a hostile peer puts as many openings
-# as would hold the loop for longer than anything may (hacking.md).
+# Bytes of the road that the multiplexer gets at a time. In more a hostile peer puts as many
+# openings as would hold the loop for longer than anything may (hacking.md).
 PIECE: Final = 16 * 1024
+
+# Bytes that somebody may be waiting for, as with a key that is pressed: they are sent at once,
+# where there are few connections. With many it is better to send together what all have.
+URGENT: Final = 1024
+FEW: Final = 16
 
 # Events that are collected from several pieces. What an honest peer sends in so many is few.
 MANY: Final = 64
@@ -93,6 +99,9 @@ class Pump:
         self._was_ready = False
         self._closing = False
         self._idle: asyncio.Future[None] | None = None
+        # Writes at once what is small and urgent; None: the road cannot.
+        self._direct: SecureStream | None = None
+        self._sending = False
         self._dead: asyncio.Future[None] | None = None
         self._heard = 0.0
         self._pings = 0
@@ -123,6 +132,7 @@ class Pump:
         """
         self.mux.road_up()
         self._dead = self._loop.create_future()
+        self._direct = stream if isinstance(stream, SecureStream) else None
         self._heard = self._loop.time()
         self._watch()
         both = {
@@ -147,6 +157,7 @@ class Pump:
                 raise
             # All has arrived; whoever closes the road first is not waited for.
         finally:
+            self._direct = None
             if self._timer is not None:
                 self._timer.cancel()
             self._dead.cancel()
@@ -179,6 +190,8 @@ class Pump:
     async def _write(self, stream: Stream) -> None:
         mux = self.mux
         while True:
+            if self._direct is not None and self._direct.unsent:
+                await self._direct.flush()
             chunk = mux.data_to_send()
             self._happened(mux.events())
             if chunk:
@@ -194,6 +207,29 @@ class Pump:
         idle = self._idle
         if idle is not None and not idle.done():
             idle.set_result(None)
+
+    def _send_now(self) -> bool:
+        """Write what there is without a turn of the loop; False: the task has to."""
+        direct, idle = self._direct, self._idle
+        if direct is None or self._sending or idle is None or idle.done():
+            return False
+        if not direct.can_write_now:
+            return False
+        self._sending = True
+        try:
+            chunk = self.mux.data_to_send(URGENT * 2)
+            if not chunk:
+                return False
+            try:
+                direct.write_now(chunk)
+            except (StreamBroken, SecurityFailed) as error:
+                if self._dead is not None and not self._dead.done():
+                    self._dead.set_exception(error)
+                return True
+            self._happened(self.mux.events())
+            return not (self.mux.pending or direct.unsent)
+        finally:
+            self._sending = False
 
     def _watch(self) -> None:
         """Whether the road lives: looked at when it might not, and not for every byte."""
@@ -331,7 +367,9 @@ class Pump:
             taken = self.mux.write(number, data)
         except PeerError:
             return 0  # the tube is over, which comes out where the road is read
-        self._wake()
+        urgent = len(data) <= URGENT and len(self._connections) <= FEW
+        if not (urgent and self._send_now()):
+            self._wake()
         return taken
 
     def end(self, number: int) -> None:

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 
+import pytest
+
+from telepathy_e2e.net.streams import SocketStream, StreamBroken
 from telepathy_e2e.service.secure_stream import SecureStream
 from tests.unit.service_support import pipes, turns, within
 
@@ -72,3 +76,41 @@ async def test_the_end_comes_after_what_is_being_written() -> None:
     await within(ending)
     assert await theirs.read(100) == b"dataend"
     assert await theirs.read(100) == b""
+
+
+async def test_what_is_written_now_and_not_taken_goes_first() -> None:
+    one, other = socket.socketpair()
+    with other:
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        stream = SecureStream(SocketStream(one), Plain())
+        assert stream.can_write_now
+        stream.write_now(b"small")
+        assert not stream.unsent
+        stream.write_now(b"x" * 1_000_000)
+        assert stream.unsent
+        assert not stream.can_write_now
+        other.setblocking(False)
+        writing = asyncio.ensure_future(stream.write(b"last"))
+        got = bytearray()
+        loop = asyncio.get_running_loop()
+        while len(got) < 1_000_009:
+            got += await within(loop.sock_recv(other, 1 << 16))
+        await within(writing)
+        assert got == b"small" + b"x" * 1_000_000 + b"last"
+        stream.close()
+        with pytest.raises(StreamBroken):
+            stream.write_now(b"too late")
+
+
+async def test_only_a_socket_is_written_to_at_once_and_only_by_one() -> None:
+    ours, _theirs = pipes()
+    assert not SecureStream(ours, Plain()).can_write_now
+    one, other = socket.socketpair()
+    with other:
+        stream = SecureStream(SocketStream(one), Plain())
+        writing = asyncio.ensure_future(stream.write(b"x" * 10_000_000))
+        await turns()
+        assert not stream.can_write_now
+        stream.abort()
+        with pytest.raises(StreamBroken):
+            await within(writing)
