@@ -9,11 +9,14 @@ from xml.etree.ElementTree import Element
 import pytest
 import pytest_asyncio
 
-from tests.peer import stanzas, xml_stream
+from telepathy_e2e.xmpp import pubsub
+from telepathy_e2e.xtls.published import Published, build_published
+from tests.peer import credentials, stanzas, xml_stream
 from tests.peer.bench import Bench
 from tests.peer.client import Peer, Session
 from tests.peer.transfer import Way
 from tests.peer.xml_stream import XML_STREAM, PeerStream, open_stream
+from tests.support.prosody import Prosody
 from tests.support.side import CONNECTION, TP
 
 pytest_plugins = ["tests.peer.fixtures"]
@@ -26,6 +29,22 @@ MAX_STANZA = 256 * 1024
 MAX_OPENED = 12
 
 MEGABYTE = 2**20
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module", autouse=True)
+async def published(prosody: Prosody) -> None:
+    """Their keys are in their nodes, so that the daemon has nothing to ask them itself."""
+    options = {"pubsub#access_model": "open", "pubsub#max_items": "16"}
+    for name in ("bob", "carol"):
+        jid = prosody.jid(name)
+        _, certificate = credentials.own_identity(jid)
+        payload = build_published(Published(certificate))
+        peer = await Peer.start(prosody, name, resource="publishes")
+        try:
+            answer = await peer.ask(jid, pubsub.publish(IDENTITY, "1", payload, options))
+            assert answer.get("type") == "result"
+        finally:
+            await peer.stop()
 
 
 @pytest_asyncio.fixture(loop_scope="module")
