@@ -67,6 +67,7 @@ def order(
     features: Collection[str] | None,
     *,
     protected: bool,
+    offered: Collection[Way] = (),
     failed: Collection[Way] = (),
     first: Way | None = None,
 ) -> tuple[Way, ...]:
@@ -74,14 +75,16 @@ def order(
 
     Args:
         features: what the peer lists; None: not known.
+        offered: what the peer has offered itself.
         failed: those that have been tried.
         first: one that has worked lately where the others have not.
     """
     possible = [rule for rule in TABLE if allowed(rule.way, roads, protected=protected)]
     if features is None:
-        listed = [rule for rule in possible if rule.assumed]
+        listed = [rule for rule in possible if rule.assumed or rule.way in offered]
     else:
-        listed = [rule for rule in possible if rule.features <= set(features)]
+        lists = set(features)
+        listed = [rule for rule in possible if rule.features <= lists or rule.way in offered]
     # A peer that lists none of them is asked all the same: there are such as list too little.
     chosen = listed or [rule for rule in possible if rule.assumed]
     ways = [rule.way for rule in chosen if rule.way not in failed]

@@ -99,6 +99,7 @@ class Road:
         self._changed = asyncio.Event()
         self._stream: Stream | None = None
         self._failed: set[Way] = set()
+        self._peers: set[Way] = set()
         self._failure: SecurityFailed | None = None
         self._offers = self._all_offers = 0
         self._rounds = 0
@@ -142,6 +143,12 @@ class Road:
             case _:
                 raise NoRoad("The contact's client offers no way that is supported")
         self._peer_transport = transport
+        self._has(_way_of(transport))
+
+    def _has(self, way: Way | None) -> None:
+        """The peer has offered it."""
+        if way is not None:
+            self._peers.add(way)
 
     async def answer(self) -> Element:
         """The ``<transport/>`` of our session-accept.
@@ -269,6 +276,7 @@ class Road:
         if way is None or up or self._closed or not self._allowed(way) or not self._counted():
             self._reject()
             return
+        self._has(way)
         attempt = self._make(way)
         if isinstance(attempt, InBandAttempt):
             # Its stream is opened as soon as the peer has our answer.
@@ -413,6 +421,9 @@ class Road:
         for way in self._order():
             if await self._replace(way) or self._attempt is not None or self._failure is not None:
                 return
+        # The other side may have more to offer than we know that it takes.
+        if self._link.role is Role.RESPONDER and await self._offered_another(REPLACE_TIMEOUT):
+            return
         raise NoRoad("No connection to the contact's client could be made")
 
     async def _offered_another(self, patience: float) -> bool:
@@ -482,11 +493,19 @@ class Road:
         memory = self._account.road_memory
         return ways.order(
             self._account.roads,
-            self.features,
+            self._features(),
             protected=self._protected,
+            offered=self._peers,
             failed=self._failed,
             first=memory.first(bare(self._link.peer), _network(), time.monotonic()),
         )
+
+    def _features(self) -> Collection[str] | None:
+        if self.features is None:
+            for each in self._account.client.resources(bare(self._link.peer)):
+                if each.jid == self._link.peer:
+                    self.features = each.features
+        return self.features
 
     def _allowed(self, way: Way) -> bool:
         # The peer's own SOCKS5 may be answered even where ours has nothing to offer: it fails then.

@@ -53,6 +53,12 @@ def test_a_peer_of_whom_nothing_is_known_is_offered_what_everybody_has() -> None
     assert order(ALL, None, protected=True) == (S, B)
 
 
+def test_what_a_peer_has_offered_it_takes() -> None:
+    assert order(ALL, None, protected=True, offered={I}) == (S, I, B)
+    assert order(ALL, {S5B_NS}, protected=True, offered={I}) == (S, I)
+    assert order(ALL, None, protected=False, offered={I}) == (S, B)
+
+
 def test_a_peer_that_lists_none_is_asked_all_the_same() -> None:
     assert order(ALL, {"urn:xmpp:jingle:1"}, protected=True) == (S, B)
 

@@ -491,6 +491,35 @@ async def test_offers_that_cross_end_in_one_road(monkeypatch: pytest.MonkeyPatch
         assert len(generations) == 1
 
 
+async def test_who_knows_nothing_of_the_other_offers_what_was_offered() -> None:
+    only = frozenset({"ice"})
+    async with session(only, only, renewable=True) as ends:
+        streams = await ends.connect()
+        ends.bob.road.features = None
+        ends.bob.side.client.online.clear()
+        streams[1].abort()
+        connecting = asyncio.create_task(ends.bob.connect())
+        await within(_broken(streams[0]))
+        stream = await within(ends.alice.connect())
+        await ends.carry(stream, await within(connecting))
+
+
+async def test_who_has_nothing_to_offer_waits_for_the_other(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    only = frozenset({"ice"})
+    async with session(only, only, renewable=True) as ends:
+        streams = await ends.connect()
+        monkeypatch.setattr(ends.bob.road, "_order", lambda: ())
+        for stream in streams:
+            stream.abort()
+        connecting = asyncio.create_task(ends.bob.connect())
+        await asyncio.sleep(0.2)
+        assert not connecting.done()
+        stream = await within(ends.alice.connect())
+        await ends.carry(stream, await within(connecting))
+
+
 async def test_a_renewed_road_falls_back_as_the_first_did(monkeypatch: pytest.MonkeyPatch) -> None:
     async with session(renewable=True) as ends:
         streams = await ends.connect()
