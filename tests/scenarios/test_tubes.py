@@ -287,7 +287,7 @@ async def test_a_thousand_connections_and_one_of_them_stuck(pair: Pair, tmp_path
 
 
 async def test_thousands_of_connections_are_opened_and_closed(pair: Pair, tmp_path: Path) -> None:
-    """Two thousand here; the ten thousand are in ``benchmarks/tubes.py``."""
+    """Two thousand here; ten thousand in ``unit/test_service_tube_pump.py``."""
     count, workers = 2000, 50
 
     async def work(tube: OpenTube, times: int) -> None:

@@ -12,15 +12,18 @@ from dbus_fast import Variant
 from tests.support.pair import Pair
 from tests.support.programs import lacks, program
 from tests.support.prosody import Prosody
-from tests.support.side import CHANNEL, REQUESTS, Side
+from tests.support.side import CHANNEL, REQUESTS, DBusFailure, Side
 from tests.support.tubes import (
     CREDENTIALS,
     DBUS_TUBE,
     LOCALHOST,
+    NETMASK,
     NOT_OFFERED,
     OPEN,
+    PORT,
     TUBE,
     closed,
+    error_of,
     state,
 )
 
@@ -84,6 +87,28 @@ def incoming(side: Side) -> list[str]:
         if properties[CHANNEL + ".ChannelType"] == DBUS_TUBE
         and not properties[CHANNEL + ".Requested"]
     ]
+
+
+async def test_a_program_that_comes_later_gets_what_was_sent_before(pair: Pair) -> None:
+    mine, alices, theirs, bobs = await opened(pair, LOCALHOST, LOCALHOST)
+    async with program("bus_of_two", "", "gdbus", "call", alices) as player:
+        # It waits for an answer before there is anybody to give one.
+        async with program("bus_of_two", "", "dbus", "serve", bobs) as game:
+            await game.event("ready")
+            assert (await player.event("answer"))["doubled"] == 42
+            assert await player.ended() == 0
+            await game.event("closed")
+    await asyncio.gather(closed(pair.alice, mine), closed(pair.bob, theirs))
+    assert error_of(pair.alice, mine).endswith(".Cancelled")
+
+
+@pytest.mark.parametrize("control", [PORT, NETMASK, 4])
+async def test_a_bus_has_no_other_access_controls(pair: Pair, control: int) -> None:
+    mine, _ = await request(pair.alice, pair.server.jid("bob"), "com.example.Game")
+    with pytest.raises(DBusFailure) as failure:
+        await pair.alice.cm(mine, DBUS_TUBE, "Offer", "a{sv}u", {}, control)
+    assert failure.value.name.endswith(".NotImplemented")
+    await pair.alice.cm(mine, CHANNEL, "Close")
 
 
 @pytest.mark.parametrize("one", ["dbus", "gdbus"])
