@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
+from datetime import UTC, datetime
 
 from telepathy_e2e.errors import SecurityError
 from telepathy_e2e.jingle.data_channel import PORT
@@ -38,6 +39,7 @@ class DataRoad:
         label: of the channel.
         told: is given candidates for the peer, and whether they were the last.
         silence: seconds after which a peer who is not heard is given up.
+        wall: the time of day by which the peer's certificate is judged, aware.
     """
 
     def __init__(
@@ -48,6 +50,7 @@ class DataRoad:
         label: str,
         told: Callable[[tuple[Candidate, ...], bool], None],
         silence: float | None = None,
+        wall: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._label = label
         self._told = told
@@ -66,6 +69,7 @@ class DataRoad:
             association=DataTransport,
             silence=silence,
             found=self._way_found,
+            wall=wall,
         )
 
     async def gather(self, more: Callable[[], Awaitable[Sequence[IceServer]]]) -> None:

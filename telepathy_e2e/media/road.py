@@ -87,6 +87,7 @@ class Road:
         association: type[SecureTransport] = SecureTransport,
         silence: float | None = None,
         found: Callable[[], None] = lambda: None,
+        wall: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self.name = name
         self._association = association
@@ -110,6 +111,7 @@ class Road:
         self._patience = patience()
         self._silence = Silence(self._patience if silence is None else silence)
         self._found = found
+        self._wall = wall
         self.dtls: SecureTransport | None = None
         self.facts: DtlsFacts | None = None
         """Once connected."""
@@ -355,7 +357,7 @@ class Road:
             return
         if depth > 0:
             raise SecurityError("more than one certificate was shown")
-        identity.check_leaf(certificate, self._fingerprints, datetime.now(UTC))
+        identity.check_leaf(certificate, self._fingerprints, self._wall())
 
     def _state_changed(self) -> None:
         if self.dtls is not None and self.dtls.state == "closed" and not self._closed:

@@ -11,6 +11,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Collection
+from datetime import UTC, datetime
 from typing import Final
 from xml.etree.ElementTree import Element
 
@@ -103,6 +104,7 @@ class Road:
         self._failure: SecurityFailed | None = None
         self._offers = self._all_offers = 0
         self._rounds = 0
+        self._began: datetime | None = None
 
     # -- offer and answer -------------------------------------------------------------------
 
@@ -355,6 +357,7 @@ class Road:
         if self._stream is not None:  # else the peer has lost it first, and offered another
             self._lose()
         self._rounds += 1
+        self._began = self._began or datetime.now(UTC)
         self._failed.clear()
         self._offers = 0
         try:
@@ -487,7 +490,11 @@ class Road:
                 if self._security is None:
                     raise AssertionError("a data channel without a protection")
                 patience = RENEWABLE_SILENCE if self.renewable else None
-                return IceAttempt(self._account, self._link, self._security, patience)
+                return IceAttempt(self._account, self._link, self._security, patience, self._wall)
+
+    def _wall(self) -> datetime:
+        """By which certificates are judged: that of the first round."""
+        return self._began or datetime.now(UTC)
 
     def _order(self) -> tuple[Way, ...]:
         memory = self._account.road_memory

@@ -6,6 +6,8 @@ import asyncio
 import contextlib
 import importlib
 import logging
+from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 from xml.etree.ElementTree import Element
 
@@ -49,6 +51,8 @@ class IceAttempt:
 
     Args:
         silence: seconds after which a peer who is not heard is given up; None: as in calls.
+        wall: the time of day by which the peer's certificate is judged: sessions may live longer
+            than it (xtls-wire, section 8).
     """
 
     way = Way.ICE
@@ -59,8 +63,10 @@ class IceAttempt:
         link: Link,
         protection: Protection,
         silence: float | None = None,
+        wall: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._silence = silence
+        self._wall = wall
         self._account = account
         self._link = link
         self._protection = protection
@@ -141,6 +147,7 @@ class IceAttempt:
             label=self._link.session.content_name if self._link.base.offered else self._link.sid,
             told=self._found,
             silence=self._silence,
+            wall=self._wall,
         )
         await self._road.gather(lambda: find_servers(self._account))
         own = self._own = self._road.local_transport(setup)

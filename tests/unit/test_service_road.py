@@ -7,6 +7,7 @@ import contextlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 from xml.etree.ElementTree import Element
 
@@ -489,6 +490,23 @@ async def test_offers_that_cross_end_in_one_road(monkeypatch: pytest.MonkeyPatch
             await ends.carry(*streams)
         generations = {each.link.session.transport_generation for each in (ends.alice, ends.bob)}
         assert len(generations) == 1
+
+
+async def test_a_session_may_live_longer_than_its_certificates() -> None:
+    only = frozenset({"ice"})
+    async with session(only, only, renewable=True) as ends:
+        streams = await ends.connect()
+        for end in (ends.alice, ends.bob):
+            # As if both had begun before the certificates that they have were good.
+            assert end.road._wall() == end.road._began
+        ends.alice.road._began = datetime(2020, 1, 1, tzinfo=UTC)
+        for stream in streams:
+            stream.abort()
+        waiting = asyncio.create_task(ends.bob.connect())
+        with pytest.raises(SecurityFailed):  # it is this time that counts
+            await within(ends.alice.connect())
+        waiting.cancel()
+        await asyncio.wait([waiting])
 
 
 async def test_who_knows_nothing_of_the_other_offers_what_was_offered() -> None:
