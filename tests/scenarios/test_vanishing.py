@@ -245,7 +245,8 @@ async def test_a_cut_transfer_goes_on_where_it_was(pair: Pair) -> None:
 
 
 async def test_a_gigabyte_needs_no_more_memory_than_a_megabyte(pair: Pair) -> None:
-    from benchmarks.run import memory, transfer
+    from benchmarks.files import transfer
+    from benchmarks.run import memory
 
     await transfer(pair, 1_000_000)
     assert pair.alice.daemon is not None
