@@ -17,7 +17,6 @@ from xml.etree.ElementTree import Element
 
 from telepathy_e2e.errors import (
     Disconnected,
-    EncryptionNotAvailable,
     NetworkError,
     NotAvailable,
     PeerError,
@@ -29,14 +28,12 @@ from telepathy_e2e.jingle import xml_streams
 from telepathy_e2e.jingle.stanzas import Content
 from telepathy_e2e.net.streams import Stream, StreamBroken
 from telepathy_e2e.role import Role
-from telepathy_e2e.service.failures import Fault, NoRoad, SecurityFailed
+from telepathy_e2e.service.failures import NoRoad, SecurityFailed
 from telepathy_e2e.service.protected_peer import ProtectedPeer
 from telepathy_e2e.service.road import Road
-from telepathy_e2e.service.security import Security
 from telepathy_e2e.service.transfer_failures import failure_of, road_broke
+from telepathy_e2e.service.xml_stream_security import StreamSecurity
 from telepathy_e2e.tasks import TaskOwner
-from telepathy_e2e.trust import policy
-from telepathy_e2e.trust.policy import Demands
 from telepathy_e2e.xmpp.client import IqTimeout, Resource, StanzaError
 from telepathy_e2e.xmpp.iq import IQ, IQ_TIMEOUT, Iqs
 from telepathy_e2e.xmpp.jid import bare
@@ -50,7 +47,6 @@ from telepathy_e2e.xmpp.peer_stream import (
 
 if TYPE_CHECKING:
     from telepathy_e2e.service.account import Account
-    from telepathy_e2e.service.guard import Payload
     from telepathy_e2e.service.sessions import Link
 
 log = logging.getLogger(__name__)
@@ -81,7 +77,7 @@ class XmlStream:
         received: gets each message and presence, in order.
         opened: told once, when stanzas can be sent.
         ended: told once, when it is over.
-        accepted, quiet: see ``_Security``.
+        accepted, quiet: see ``StreamSecurity``.
     Attributes:
         iqs: who answers the peer's questions is entered here before the stream opens.
         ours: this side initiated the session.
@@ -112,7 +108,7 @@ class XmlStream:
         self.object_path = account.next_path("XMLStream")
         self.target_id = bare(link.peer)
         self.target_handle = account.handles.of_jid(self.target_id)
-        self.security = _Security(account, self, accepted=accepted, quiet=quiet)
+        self.security = StreamSecurity(account, self, accepted=accepted, quiet=quiet)
         self.peer = link.peer
         self.ours = link.role is Role.INITIATOR
         self.over = False
@@ -481,75 +477,6 @@ class XmlStream:
 
 class _PeerGaveUp(Exception):
     """The peer's ``<stream:error/>``."""
-
-
-class _Security(Security):
-    """Of a stream, which is for the holder of an identity and for nobody else.
-
-    Args:
-        accepted: whether whoever is asked has let an identity of the contact through before, in
-            another channel of this connection.
-        quiet: it fails rather than ask anybody.
-    """
-
-    def __init__(
-        self,
-        account: Account,
-        payload: Payload,
-        *,
-        accepted: Callable[[bytes], bool],
-        quiet: bool,
-    ) -> None:
-        super().__init__(account, payload, Demands(encrypted=True))
-        self._accepted_before = accepted
-        self._quiet = quiet
-
-    def _question_reason(self, demands: Demands) -> policy.Reason | None:
-        reason = super()._question_reason(demands)
-        # Who compares with keys that were seen before has just seen this one, and said yes.
-        protected = self._protected
-        if (
-            reason is policy.Reason.CONTINUITY
-            and protected is not None
-            and not protected.leaf_only
-            and self._accepted_before(protected.peer_fingerprint)
-        ):
-            return None
-        if reason is not None and self._quiet:
-            self._fail(
-                SecurityFailed(
-                    NotAvailable("Somebody would have to be asked"), "cancel", Fault.OURS
-                )
-            )
-            return None
-        return reason
-
-    def _on_peer_started(self, method: str) -> None:
-        # Nor may the peer make anybody be asked: his ceremony ends by itself.
-        if not self._quiet:
-            super()._on_peer_started(method)
-
-    def check_identity(self) -> None:
-        """That the peer has shown one, and is protected.
-
-        Raises:
-            SecurityFailed: a client that shows certificates of the session alone. Nobody could
-                tell whose stanzas these are.
-        """
-        if self._protected is None or self._protected.leaf_only:
-            raise SecurityFailed(
-                EncryptionNotAvailable("The contact's client does not show who it is")
-            )
-
-    def shows(self, fingerprint: bytes) -> bool:
-        protected = self._protected
-        return protected is not None and protected.peer_fingerprint == fingerprint
-
-    def identity(self) -> bytes:
-        """The peer's fingerprint. Raises: NotAvailable: not known yet."""
-        if self._protected is None or self._protected.leaf_only:
-            raise NotAvailable("The stream is not protected yet")
-        return self._protected.peer_fingerprint
 
 
 @contextlib.asynccontextmanager

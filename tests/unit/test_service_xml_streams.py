@@ -27,6 +27,7 @@ from telepathy_e2e.service.failures import SecurityFailed
 from telepathy_e2e.service.feature import Feature
 from telepathy_e2e.service.protected_peer import ProtectedPeer
 from telepathy_e2e.service.xml_stream import XmlStream
+from telepathy_e2e.service.xml_stream_security import StreamSecurity
 from telepathy_e2e.service.xml_streams import XmlStreams
 from telepathy_e2e.trust.policy import Policy
 from telepathy_e2e.xmpp.iq import IqRequest, IqTimeout, StanzaError
@@ -343,7 +344,7 @@ async def test_whoever_shows_no_identity_gets_no_stream(monkeypatch: pytest.Monk
         def leaf_only(self: Any) -> None:
             raise SecurityFailed(EncryptionNotAvailable("nobody"))
 
-        monkeypatch.setattr(xml_stream._Security, "check_identity", leaf_only)
+        monkeypatch.setattr(StreamSecurity, "check_identity", leaf_only)
         with pytest.raises(EncryptionNotAvailable):
             await within(alice.xml_streams.get(bob.client.jid))
         await until(lambda: gone(alice, bob))
