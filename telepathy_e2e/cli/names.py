@@ -144,7 +144,7 @@ class CallReason(IntEnum):
     CONNECTIVITY_ERROR = 13
 
 
-# Call_Flags and Call_Member_Flags
+# Call_Flags, Call_Member_Flags and Local_Mute_State
 LOCALLY_HELD: Final = 1
 MEMBER_RINGING: Final = 1
 MEMBER_HELD: Final = 2

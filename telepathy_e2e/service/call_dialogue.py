@@ -273,8 +273,9 @@ class Dialogue:
             case media.Disconnected(road):
                 self._on_disconnected(road)
             case media.RestartWanted(road):
+                # What comes for a content that is bundled with others looks the same: its own
+                # credentials, for a transport that is not used. An answer would begin ICE anew.
                 log.info("the contact's client looks for another way (%s)", road)
-                self._roads.restart_wanted(road)
             case media.RoadFailed(road, why, text):
                 if why == "dtls" and road in self._roads.connected:
                     # Who hangs up, or takes a content away, ends its media, and says why through

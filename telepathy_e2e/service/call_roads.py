@@ -61,8 +61,6 @@ class Roads:
         self._trickling: set[str] = set()
         self._hosts: dict[str, asyncio.Event] = {}
         self._early: list[tuple[str, ice.Transport]] = []
-        # The road about which the peer's offer of another way is just read.
-        self._replacing = ""
         self._theirs: dict[str, ice.Transport] = {}
 
     # -- which contents share one ----------------------------------------------------------------
@@ -238,23 +236,10 @@ class Roads:
         # with the parts of the one that there was would leave both sides with different keys.
         if theirs is not None and theirs not in ("actpass", _OTHER[ours]):
             raise NotAvailable("Another DTLS association is not made in a call")
-        self._replacing = name
-        try:
-            self.info(name, transport)
-        finally:
-            self._replacing = ""
+        self.info(name, transport)
         self._theirs[name] = transport
         self.restart(name)
         return self._live().local_transport(name, ours)
-
-    def restart_wanted(self, name: str) -> None:
-        """The peer's credentials are new, without an offer of another transport.
-
-        Conversations looks for another way so: transport-info without a candidate, answered by
-        transport-info with some. They are told as they are found, with our new credentials.
-        """
-        if name != self._replacing and name in self._started:
-            self.restart(name)
 
     # -- inside ----------------------------------------------------------------------------------
 

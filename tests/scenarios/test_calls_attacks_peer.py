@@ -5,14 +5,12 @@ from __future__ import annotations
 import asyncio
 import copy
 import secrets
-from dataclasses import replace
 from xml.etree.ElementTree import Element
 
 import pytest
 from dbus_fast import Variant
 
-from telepathy_e2e.jingle import ice, rtp
-from telepathy_e2e.media.events import Restarted
+from telepathy_e2e.jingle import rtp
 from telepathy_e2e.media.inside_aiortc import SecureTransport
 from telepathy_e2e.service.calls import MAX_CALLS, MAX_RINGING_EACH, MAX_RINGING_STRANGERS
 from tests.peer import calls, stanzas
@@ -288,37 +286,6 @@ async def test_another_association_is_refused_and_the_call_goes_on(bench: Bench)
         assert await theirs.state() == ACTIVE
     finally:
         await talker.engine.close()
-
-
-async def test_new_credentials_alone_are_answered_with_ours(bench: Bench) -> None:
-    """Another way as Conversations looks for one."""
-    talker, theirs = await talks(bench)
-    try:
-        await talker.engine.open_content("voice", "m", send=OPUS, receive=OPUS, source="tone")
-        await theirs.figures(packets_received=20)
-        mine = talker.engine.restart("m")
-        await says(talker, replace(mine, candidates=()))
-        await talker.engine.gather("m")
-        await says(talker, talker.engine.local_transport("m"))
-        told = talker.answer
-        while told.ufrag == talker.answer.ufrag:
-            info = await talker.session.wait("transport-info")
-            told = ice.parse(info.find(f"{{{stanzas.JINGLE}}}content/{ice.TRANSPORT}"))
-        # Without a candidate it would be an offer of its own.
-        assert told.candidates
-        talker.engine.remote_transport("m", told)
-        await talker.until(Restarted)
-        heard = (await theirs.figures(packets_received=1))["packets-received"]
-        await theirs.figures(packets_received=heard + 25)
-        assert await theirs.state() == ACTIVE
-    finally:
-        await talker.engine.close()
-
-
-async def says(talker: Talker, own: ice.Transport) -> None:
-    """transport-info about her only content."""
-    news = stanzas.content(ice.build(own), name="voice", creator="initiator", senders="")
-    assert await talker.session.send("transport-info", news) == ("", "")
 
 
 async def test_who_looks_for_other_ways_all_the_time_holds_no_sockets(bench: Bench) -> None:

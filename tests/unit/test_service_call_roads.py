@@ -117,31 +117,6 @@ async def test_another_way_keeps_our_part_in_the_handshake(side: Side, setup: st
     assert side.engine.theirs[-1] == ("voice", told)
 
 
-async def test_new_credentials_alone_are_another_way_too(side: Side) -> None:
-    side.start()
-    for road in ("voice", "face"):
-        side.roads.own(road)
-    side.told.clear()
-    side.roads.info("voice", transport("other", digest=None))
-    side.roads.restart_wanted("voice")  # as the engine has found
-    await asyncio.sleep(0)
-    assert side.engine.roads == {"voice": 1, "face": 0}
-    ((road, told),) = side.told
-    assert (road, told.ufrag) == ("voice", side.engine.local_transport("voice").ufrag)
-    side.roads.restart_wanted("never there")
-
-
-async def test_an_offer_of_another_way_is_one_and_not_two(side: Side) -> None:
-    side.start()
-
-    def found(road: str, transport: ice.Transport) -> None:
-        side.roads.restart_wanted(road)
-
-    side.engine.remote_transport = found  # type: ignore[method-assign]
-    side.roads.restarted("voice", transport("other"))
-    assert side.engine.roads == {"voice": 1, "face": 0}
-
-
 async def test_another_way_with_another_certificate_is_a_matter_of_security(side: Side) -> None:
     side.start()
     with pytest.raises(SecurityError):
