@@ -89,6 +89,7 @@ class DBusTube(TubeChannel):
             listener.close()
             raise
         self._listener = listener
+        self._anonymous = access_control == AccessControl.LOCALHOST.value
         return _address(listener)
 
     async def accept(self, access_control: int) -> str:
@@ -101,12 +102,12 @@ class DBusTube(TubeChannel):
         self._check_accept()
         listener = await self._listen_for(access_control)
         self._accept(listener)
+        self._anonymous = access_control == AccessControl.LOCALHOST.value
         return _address(listener)
 
     async def _listen_for(self, access_control: int) -> LocalListener:
         if access_control not in self.supported_access_controls:
             raise NotImplementedByUs("D-Bus tubes have Localhost and Credentials")
-        self._anonymous = access_control == AccessControl.LOCALHOST.value
         # D-Bus has its own way to send credentials: no byte of ours comes before.
         return await local.listen(AddressType.UNIX.value, AccessControl.LOCALHOST.value, None)
 

@@ -14,7 +14,7 @@ import socket
 from collections.abc import Sequence
 from typing import Final, Protocol
 
-from telepathy_e2e.errors import PeerError
+from telepathy_e2e.errors import NotAvailable, PeerError
 from telepathy_e2e.net.streams import CHUNK, TURN, Stream, StreamBroken
 from telepathy_e2e.service.failures import SecurityFailed
 from telepathy_e2e.service.secure_stream import SecureStream
@@ -307,7 +307,10 @@ class Pump:
             sock: None: ``attach`` follows.
         Raises: NotYet, NotAvailable: see ``Multiplexer.open``; the socket is the caller's still.
         """
-        number = self.mux.open()
+        try:
+            number = self.mux.open()
+        except PeerError as error:
+            raise NotAvailable("The tube is over") from error
         connection = self._connections[number] = LocalConnection(number, self)
         self._wake()
         if sock is not None:
@@ -338,7 +341,8 @@ class Pump:
         if connection is None:
             return
         connection.abort()
-        self.mux.reset(number, reason)
+        with contextlib.suppress(PeerError):  # the tube is over, which the road's reader tells
+            self.mux.reset(number, reason)
         self._wake()
         self._ends.connection_ended(number, reason)
 
@@ -348,7 +352,8 @@ class Pump:
             if not connection.read_all:
                 self.give_up(connection.number, Reason.CANCELLED)
         self._closing = True
-        self.mux.close()
+        with contextlib.suppress(PeerError):
+            self.mux.close()
         self._wake()
 
     def drop(self) -> None:
@@ -387,5 +392,4 @@ class Pump:
             self._ends.connection_ended(number, None)
 
     def broke(self, number: int) -> None:
-        with contextlib.suppress(PeerError):
-            self.give_up(number, Reason.CANCELLED)
+        self.give_up(number, Reason.CANCELLED)

@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from telepathy_e2e.errors import PeerError
+from telepathy_e2e.errors import NotAvailable, PeerError
 from telepathy_e2e.net.streams import SocketStream, StreamBroken
 from telepathy_e2e.role import Role
 from telepathy_e2e.service import tube_pump
@@ -336,12 +336,17 @@ async def test_silence_is_asked_about_and_then_it_is_the_end_of_the_road() -> No
 
 async def test_nonsense_ends_the_tube() -> None:
     async with tube() as (alice, bob):
+        number, _client = bob.open()
+        await until(lambda: number in alice.programs)
         alice.stream.arrive(header(Kind.DATA, 4, 1) + b"x")
         assert alice.road is not None
         with pytest.raises(PeerError):
             await within(alice.road)
-        with contextlib.suppress(PeerError):
-            bob.open()
+        # Programs that come or go in this very moment meet a tube that is over, and nothing else.
+        with pytest.raises(NotAvailable):
+            alice.pump.open()
+        alice.pump.give_up(2, Reason.LOST)
+        alice.pump.leave()
 
 
 # -- the end ----------------------------------------------------------------------------------
