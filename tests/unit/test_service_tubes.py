@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
+from xml.etree.ElementTree import Element
 
 import pytest
 
@@ -46,9 +47,11 @@ from tests.unit.net_support import descriptors
 from tests.unit.service_support import (
     ALICE,
     BOB,
+    Attack,
     Server,
     Side,
     connect,
+    jingle_of,
     turns,
     until,
     watch,
@@ -421,6 +424,82 @@ async def test_roads_that_break_at_once_are_not_taken_for_ever(
         assert len(broken) <= tube_channel.MAX_SHORT + 2
         assert mine.error == ERROR + "NetworkError"
         await until(lambda: theirs.closed)
+
+
+# -- what a server may try (the rest is what files show: the protection is the same) ----------
+
+
+def changing(action: str, change: Callable[[Element], None]) -> Attack:
+    """Change the content of one kind of stanza on its way."""
+
+    def attack(sender: str, stanza: Element) -> Element:
+        del sender
+        jingle = jingle_of(stanza)
+        if jingle is not None and jingle.get("action") == action:
+            change(jingle[0])
+        return stanza
+
+    return attack
+
+
+def another_service(content: Element) -> None:
+    content[0].set("service", "ssh")
+
+
+def another_parameter(content: Element) -> None:
+    for element in content[0].iter(f"{{{TUBES_NS}}}parameter"):
+        element.text = "mallory"
+
+
+def more_parameters(content: Element) -> None:
+    container = content[0][0]
+    container.append(Element(f"{{{TUBES_NS}}}parameter", {"name": "x", "type": "s"}))
+
+
+def no_protection(content: Element) -> None:
+    for element in content.findall("{urn:xmpp:jingle:security:xtls:0}security"):
+        content.remove(element)
+
+
+@pytest.mark.parametrize("change", [another_parameter, more_parameters])
+async def test_an_offer_that_was_changed_on_its_way_is_found_out(
+    change: Callable[[Element], None],
+) -> None:
+    async with accounts() as (alice, bob), service() as running:
+        alice.server.attack = changing("session-initiate", change)
+        mine, theirs = await offered(alice, bob, running)
+        await theirs.accept(ABSTRACT, LOCALHOST, None)
+        await until(lambda: mine.closed and theirs.closed)
+        assert {mine.error, theirs.error} == {ERROR + "EncryptionError"}
+        assert "security-error" in [alice.server.reason(f"{each}/here") for each in (ALICE, BOB)]
+        assert OPEN not in (mine.state, theirs.state)
+
+
+async def test_an_offer_of_another_service_is_not_accepted() -> None:
+    async with accounts() as (alice, bob), service() as running:
+        alice.server.attack = changing("session-initiate", another_service)
+        mine, theirs = await offered(alice, bob, running)
+        assert theirs.service == "ssh"
+        await theirs.accept(ABSTRACT, LOCALHOST, None)
+        await until(lambda: mine.closed and theirs.closed)
+        assert mine.error == ERROR + "EncryptionError"
+        assert not running.streams
+
+
+@pytest.mark.parametrize("action", ["session-initiate", "session-accept"])
+async def test_where_protection_is_demanded_taking_it_out_opens_nothing(action: str) -> None:
+    async with accounts(Policy.REQUIRED) as (alice, bob), service() as running:
+        alice.server.attack = changing(action, no_protection)
+        mine = await alice.request()
+        assert isinstance(mine, StreamTube)
+        await mine.offer(ABSTRACT, running.name, LOCALHOST, {})
+        await until(lambda: bob.taken or mine.closed)
+        for theirs in bob.taken:  # it was changed after he had seen it
+            assert isinstance(theirs, StreamTube)
+            await theirs.accept(ABSTRACT, LOCALHOST, None)
+        await until(lambda: mine.closed and all(each.closed for each in bob.taken))
+        assert mine.state != OPEN
+        assert not running.streams
 
 
 # -- requests ---------------------------------------------------------------------------------
