@@ -15,12 +15,13 @@ from telepathy_e2e.net import local
 from telepathy_e2e.net.local_service import LocalService
 from telepathy_e2e.net.streams import SocketStream, StreamBroken
 from telepathy_e2e.service import names
-from telepathy_e2e.service.tube_channel import TubeChannel, error_of
+from telepathy_e2e.service.tube_channel import TubeChannel
 from telepathy_e2e.service.tube_events import (
     ConnectionClosed,
     NewLocalConnection,
     NewRemoteConnection,
 )
+from telepathy_e2e.service.tube_session import error_of
 from telepathy_e2e.tubes.events import Reason
 from telepathy_e2e.tubes.limits import Limits
 

@@ -24,6 +24,7 @@ from telepathy_e2e.xmpp.jid import bare
 if TYPE_CHECKING:
     from telepathy_e2e.service.account import Account
     from telepathy_e2e.service.tube_channel import TubeChannel
+    from telepathy_e2e.service.tube_session import TubeSession
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +42,7 @@ class Tubes(Feature):
     def __init__(self, account: Account) -> None:
         self._account = account
         # Closed here, while the last bytes are on their way: no channels any more.
-        self._leaving: dict[TubeChannel, None] = {}
+        self._leaving: dict[TubeSession, None] = {}
 
     # -- requested --------------------------------------------------------------------------
 
@@ -126,11 +127,11 @@ class Tubes(Feature):
 
     # -- the end ----------------------------------------------------------------------------
 
-    def leaves(self, channel: TubeChannel) -> None:
+    def leaves(self, channel: TubeSession) -> None:
         """A tube whose channel goes, and whose session ends when all has arrived."""
         self._leaving[channel] = None
 
-    def ended(self, channel: TubeChannel) -> None:
+    def ended(self, channel: TubeSession) -> None:
         """Nothing of a tube is left."""
         self._leaving.pop(channel, None)
 

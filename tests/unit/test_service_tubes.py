@@ -26,20 +26,15 @@ from telepathy_e2e.errors import (
 from telepathy_e2e.jingle.stanzas import Content
 from telepathy_e2e.jingle.tubes import MAX_WRITTEN, TUBES_NS, Value
 from telepathy_e2e.net.streams import SocketStream
-from telepathy_e2e.service import names, stream_tube, tube_channel
+from telepathy_e2e.service import names, stream_tube, tube_channel, tube_session
 from telepathy_e2e.service.capabilities import HandlerCapabilities, contact_classes, own_classes
 from telepathy_e2e.service.dbus_tube import DBusTube
 from telepathy_e2e.service.requests import ChannelRequest
 from telepathy_e2e.service.sessions import Link
 from telepathy_e2e.service.stream_tube import StreamTube
-from telepathy_e2e.service.tube_channel import (
-    LOCAL_PENDING,
-    NOT_OFFERED,
-    OPEN,
-    REMOTE_PENDING,
-    TubeChannel,
-)
+from telepathy_e2e.service.tube_channel import TubeChannel
 from telepathy_e2e.service.tube_events import ConnectionClosed, TubeChannelStateChanged
+from telepathy_e2e.service.tube_session import LOCAL_PENDING, NOT_OFFERED, OPEN, REMOTE_PENDING
 from telepathy_e2e.service.tubes import Tubes
 from telepathy_e2e.trust.policy import Policy
 from telepathy_e2e.xmpp.roster import Resource
@@ -411,7 +406,7 @@ async def test_a_tube_goes_on_over_another_road() -> None:
 async def test_roads_that_break_at_once_are_not_taken_for_ever(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(tube_channel, "REASON_GRACE", 0.05)
+    monkeypatch.setattr(tube_session, "REASON_GRACE", 0.05)
     async with accounts() as (alice, bob), service() as running:
         mine, theirs, _address = await opened(alice, bob, running)
         broken = []

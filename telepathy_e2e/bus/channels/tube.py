@@ -12,7 +12,7 @@ from telepathy_e2e.service import names
 
 
 class Tube(Protocol):
-    """See ``service.tube_channel.TubeChannel``."""
+    """See ``service.tube_session.TubeSession``."""
 
     parameters: dict[str, Value]
 
