@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Final
 
 from telepathy_e2e.net.streams import Stream, StreamBroken
+from telepathy_e2e.service.secure_stream import SecureStream
 from telepathy_e2e.tasks import TaskOwner
 from telepathy_e2e.tubes.retained import Retained
 
@@ -26,6 +27,13 @@ TELL_EVERY: Final = 512 * 1024
 TELL_SECONDS: Final = 5.0
 # A road on which the receiver has said nothing for so long is dead, seconds.
 SILENCE: Final = 30.0
+# Seconds until our direction of the road is half-closed after its end was said. Proxies end both
+# directions with one, and what the receiver says meanwhile would cost him what they have not
+# delivered yet; but there are such as deliver the last of it only then (Prosody's of 0.12).
+PUSH_AFTER: Final = 0.3
+# Seconds that the receiver has for the last of it where both directions have ended with ours; that
+# he has it he says through the servers then.
+LAST_WORD: Final = 5.0
 
 _COUNT: Final = struct.Struct(">Q")
 
@@ -49,6 +57,8 @@ class EnduringSender:
         self._waiting: deque[bytes] = deque()
         self._waiting_bytes = 0
         self._ended = False
+        # All is on the road, its end too.
+        self._written = False
         self._heard = 0.0
         self._work = asyncio.Event()
         self._room = asyncio.Event()
@@ -109,6 +119,8 @@ class EnduringSender:
                     await self._begin_again()
                 await self._carry()
             except StreamBroken:
+                if self._written:
+                    await asyncio.sleep(LAST_WORD)
                 self._stream.abort()
                 self._stream = await self._renew()
                 again = True
@@ -130,12 +142,15 @@ class EnduringSender:
 
     async def _carry(self) -> None:
         """Both directions of one road, until the receiver has all and says so."""
+        self._written = False
         hearing = self._tasks.start("hear", self._hear(), awaited=True)
         writing = self._tasks.start("write", self._write(), awaited=True)
         try:
-            done, _ = await asyncio.wait({hearing, writing}, return_when=asyncio.FIRST_EXCEPTION)
+            done, _ = await asyncio.wait({hearing, writing}, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
                 await task
+            # Whoever hears hears the end; what is written may end before.
+            await hearing
         finally:
             for task in (hearing, writing):
                 task.cancel()
@@ -149,10 +164,20 @@ class EnduringSender:
                 self._waiting_bytes -= len(chunk)
                 self._room.set()
             if self._ended:
-                await self._stream.write_eof()
+                await self._end()
                 return
             self._work.clear()
             await self._work.wait()
+
+    async def _end(self) -> None:
+        stream = self._stream
+        if isinstance(stream, SecureStream):
+            await stream.say_end()
+            self._written = True
+            # Cancelled when the receiver has said that he has all.
+            await asyncio.sleep(PUSH_AFTER)
+        await stream.write_eof()
+        self._written = True
 
     async def _hear(self) -> None:
         said = bytearray()

@@ -136,6 +136,12 @@ class SecureStream:
         while pending := self._machine.take():
             await self._road.write(pending)
 
+    async def say_end(self) -> None:
+        """close_notify alone; ``write_eof`` may follow. For who still waits for an answer: proxies
+        take the half-close of one direction for the end of both."""
+        self._machine.close_notify()
+        await self.flush()
+
     async def write_eof(self) -> None:
         """close_notify, then the road's half-close (xtls-wire, section 2 step 6)."""
         async with self._writing:

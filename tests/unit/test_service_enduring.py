@@ -16,6 +16,7 @@ from telepathy_e2e.net.streams import StreamBroken
 from telepathy_e2e.service import enduring
 from telepathy_e2e.service.enduring import EnduringReceiver, EnduringSender
 from telepathy_e2e.service.failures import NoRoad
+from telepathy_e2e.service.secure_stream import SecureStream
 from telepathy_e2e.tasks import TaskOwner
 from tests.unit.service_support import Pipe, pipes, turns, until, within
 
@@ -105,7 +106,10 @@ async def test_all_arrives_once_and_in_order_over_any_number_of_roads(seed: int)
         assert taken == data
 
 
-async def test_a_road_that_is_lost_after_the_last_byte_is_replaced_for_the_end() -> None:
+async def test_a_road_that_is_lost_after_the_last_byte_is_replaced_for_the_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(enduring, "LAST_WORD", 0.01)
     async with roads() as made:
         for road in made.pair:
             road.other.cut = lambda: None  # type: ignore[method-assign]
@@ -117,6 +121,60 @@ async def test_a_road_that_is_lost_after_the_last_byte_is_replaced_for_the_end()
         assert await within(take(made.receiver)) == b""
         await within(giving)
         assert made.lost == [1, 1]
+
+
+async def test_a_road_that_ends_with_our_own_end_is_not_replaced_at_once() -> None:
+    # A proxy ends both directions then; the receiver may have all, and says so elsewhere.
+    async with roads() as made:
+        await made.sender.write(b"all of it")
+        await made.sender.write_eof()
+        await until(lambda: made.sender._written)
+        made.pair[0].cut()
+        await turns()
+        assert made.lost == [0, 0]
+        assert not made.pair[0].aborted
+
+
+class Sealed(SecureStream):
+    """One whose machine encrypts nothing."""
+
+    def __init__(self, road: Pipe) -> None:
+        self.road = road
+        self.said: list[str] = []
+
+    async def read(self, limit: int) -> bytes:
+        return await self.road.read(limit)
+
+    async def write(self, data: bytes | bytearray | memoryview) -> None:
+        await self.road.write(data)
+
+    async def say_end(self) -> None:
+        self.said.append("end")
+
+    async def write_eof(self) -> None:
+        self.said.append("half-close")
+
+
+@pytest.mark.parametrize(("patience", "expected"), [(60.0, ["end"]), (0.0, ["end", "half-close"])])
+async def test_the_road_is_half_closed_only_when_the_receiver_does_not_answer(
+    monkeypatch: pytest.MonkeyPatch, patience: float, expected: list[str]
+) -> None:
+    monkeypatch.setattr(enduring, "PUSH_AFTER", patience)
+    pair = pipes()
+    stream, tasks = Sealed(pair[0]), TaskOwner("test")
+    sender = EnduringSender(stream, _never, tasks)
+    await sender.write(b"four")
+    await sender.write_eof()
+    await until(lambda: stream.said == expected)
+    pair[0].arrive(struct.pack(">Q", 4))
+    pair[0].cut()
+    await within(sender.delivered())
+    assert stream.said == expected
+    await tasks.close()
+
+
+async def _never() -> Pipe:
+    raise AssertionError("no other road is wanted")
 
 
 async def test_a_road_is_replaced_while_the_source_has_nothing() -> None:
