@@ -51,6 +51,11 @@ MANY: Final = 64
 ASK_AFTER: Final = 20.0
 DEAD_AFTER: Final = 40.0
 
+# After so many bytes something more is sent when nothing else has followed for so many seconds:
+# some proxies (Prosody 0.12) keep up to 8 KiB of what they have read until more comes.
+BURST: Final = 8 * 1024
+PUSH_AFTER: Final = 0.05
+
 # Seconds from the end of one direction of a tube that both sides have closed to that of the other.
 END_SECONDS: Final = 5.0
 
@@ -106,6 +111,7 @@ class Pump:
         self._heard = 0.0
         self._pings = 0
         self._timer: asyncio.TimerHandle | None = None
+        self._push: asyncio.TimerHandle | None = None
 
     @property
     def connections(self) -> list[int]:
@@ -160,6 +166,8 @@ class Pump:
             self._direct = None
             if self._timer is not None:
                 self._timer.cancel()
+            if self._push is not None:
+                self._push.cancel()
             self._dead.cancel()
             for each in both:
                 each.cancel()
@@ -188,7 +196,7 @@ class Pump:
                 self._wake()
 
     async def _write(self, stream: Stream) -> None:
-        mux = self.mux
+        mux, burst = self.mux, 0
         while True:
             if self._direct is not None and self._direct.unsent:
                 await self._direct.flush()
@@ -196,10 +204,16 @@ class Pump:
             self._happened(mux.events())
             if chunk:
                 await stream.write(chunk)
+                burst += len(chunk)
             elif mux.finished:
                 await stream.write_eof()
                 return
             else:
+                if burst >= BURST:
+                    if self._push is not None:
+                        self._push.cancel()
+                    self._push = self._loop.call_later(PUSH_AFTER, self._ask)
+                    burst = 0
                 self._idle = self._loop.create_future()
                 await self._idle
 
@@ -240,12 +254,15 @@ class Pump:
             return
         following = self._ask_after
         if silent >= self._ask_after:
-            self._pings += 1
-            with contextlib.suppress(PeerError):  # the tube is over anyway
-                self.mux.ping(self._pings)
-            self._wake()
+            self._ask()
             following = self._dead_after
         self._timer = self._loop.call_later(max(0.001, following - silent), self._watch)
+
+    def _ask(self) -> None:
+        self._pings += 1
+        with contextlib.suppress(PeerError):  # the tube is over anyway
+            self.mux.ping(self._pings)
+        self._wake()
 
     # -- what the multiplexer says ---------------------------------------------------------------
 

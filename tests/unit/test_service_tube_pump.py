@@ -14,7 +14,7 @@ from telepathy_e2e.errors import NotAvailable, PeerError
 from telepathy_e2e.net.streams import SocketStream, StreamBroken
 from telepathy_e2e.role import Role
 from telepathy_e2e.service import tube_pump
-from telepathy_e2e.service.tube_pump import Pump
+from telepathy_e2e.service.tube_pump import BURST, Pump
 from telepathy_e2e.tasks import TaskOwner
 from telepathy_e2e.tubes.events import Reason
 from telepathy_e2e.tubes.frames import Kind, header
@@ -332,6 +332,20 @@ async def test_silence_is_asked_about_and_then_it_is_the_end_of_the_road() -> No
         bob.stream.other = Pipe()
         with pytest.raises(StreamBroken):
             await within(alice.road)
+
+
+async def test_something_follows_a_burst_once_it_is_over() -> None:
+    # Else a proxy that keeps the last of it until more comes would have it for ever.
+    async with tube() as (alice, bob):
+        number, client = bob.open()
+        await until(lambda: number in alice.programs)
+        await client.write(b"a key")
+        assert await exactly(alice.programs[number], 5) == b"a key"
+        assert not bob.pump._pings
+        await client.write(bytes(BURST))
+        await exactly(alice.programs[number], BURST)
+        await until(lambda: bob.pump._pings == 1)
+        assert not alice.pump._pings  # her answer is none
 
 
 async def test_nonsense_ends_the_tube() -> None:
