@@ -210,6 +210,14 @@ class Socks5Negotiation:
             return self._fail()
         return self._more(info)
 
+    @property
+    def reached(self) -> Candidate | None:
+        """The candidate of ours that the peer has reached, as long as we have not chosen. What we
+        still try is for something better, and need not take long."""
+        if self._our_choice is not None or self._their_choice is None:
+            return None
+        return self._their_choice.candidate
+
     # -- what the caller reports ------------------------------------------------------------
 
     def connected(self, cid: str) -> list[Event]:

@@ -60,6 +60,11 @@ class Race(Generic[Place]):
             if each == place:
                 task.cancel()
 
+    def stop(self) -> None:
+        """All that have not answered are of no use any more."""
+        for place in [*self._waiting, *self._running.values()]:
+            self.give_up(place)
+
     async def run(self) -> tuple[Place, Stream] | None:
         """The best that could be reached, within the grace; None: none. All others are closed."""
         deadline: float | None = None

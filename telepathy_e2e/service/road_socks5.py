@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Final
 from xml.etree.ElementTree import Element
 
-from telepathy_e2e.errors import Disconnected, PeerError
+from telepathy_e2e.errors import Disconnected, NotAvailable, PeerError
 from telepathy_e2e.jingle import s5b
 from telepathy_e2e.jingle.s5b import Candidate, Socks5Negotiation
 from telepathy_e2e.jingle.ways import Way
@@ -88,8 +88,12 @@ class Socks5Attempt:
         return self._negotiation is not None and transport.get("sid") == self._negotiation.sid
 
     def info(self, transport: Element) -> None:
-        if self._negotiation is not None:
-            self._act(self._negotiation.receive_info(transport))
+        negotiation = self._negotiation
+        if negotiation is None:
+            return
+        self._act(negotiation.receive_info(transport))
+        if (reached := negotiation.reached) is not None:
+            self._tasks.start("hurry", self._hurry(reached))
 
     async def connect(self) -> Stream:
         self.begin()
@@ -106,7 +110,7 @@ class Socks5Attempt:
         own, peer = self._link.own, self._link.peer
         candidates: list[Candidate] = []
         if "direct" in self._account.roads:
-            self._expectation = self._account.listener.register(s5b.dstaddr(sid, own, peer))
+            self._expectation = self._expect(s5b.dstaddr(sid, own, peer))
             hosts = self._expectation.addresses
             candidates += [
                 Candidate(
@@ -133,6 +137,14 @@ class Socks5Attempt:
             ]
         self._negotiation = Socks5Negotiation(self._link.role, sid, own, peer, candidates)
         return self._negotiation
+
+    def _expect(self, dstaddr: str) -> Expectation:
+        try:
+            return self._account.listener.register(dstaddr)
+        except ValueError as error:  # the peer chooses the name
+            raise PeerError("this SOCKS5 session is in use", "conflict") from error
+        except NotAvailable as error:
+            raise NoWay(str(error)) from error
 
     # -- what the negotiation says ----------------------------------------------------------
 
@@ -181,10 +193,7 @@ class Socks5Attempt:
                     timeout=CANDIDATE_TIMEOUT,
                 )
 
-        def grace(candidate: Candidate) -> float:
-            return PROXY_GRACE if candidate.type == "proxy" else GRACE
-
-        race = Race(candidates, reach, failed, grace)
+        race = Race(candidates, reach, failed, _grace)
         self._races.append(race)
         try:
             found = await race.run()
@@ -200,6 +209,12 @@ class Socks5Attempt:
             self._act(events)
         else:
             stream.abort()  # too late: we have said already that none works
+
+    async def _hurry(self, reached: Candidate) -> None:
+        """He has a connection to us: better ones get as long as if it were our own."""
+        await asyncio.sleep(_grace(reached))
+        for race in self._races:
+            race.stop()
 
     async def _use(self, candidate: Candidate, theirs: bool) -> None:
         """The nominated candidate: the connection that we made, or the one that came in."""
@@ -261,6 +276,11 @@ class Socks5Attempt:
             if (stream := self._stream.result()) is not None:
                 stream.abort()
         self._tasks.cancel()
+
+
+def _grace(candidate: Candidate) -> float:
+    """How long something better is waited for, seconds."""
+    return PROXY_GRACE if candidate.type == "proxy" else GRACE
 
 
 def _ignored(error: StanzaError | IqTimeout) -> None:

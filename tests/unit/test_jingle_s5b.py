@@ -346,6 +346,18 @@ def test_equal_candidates_are_worth_trying_for_the_initiator_only() -> None:
 
 
 @BOTH
+def test_what_the_peer_has_reached_is_known_until_we_have_chosen(role: Role) -> None:
+    own = candidate("own", value=50)
+    machine = negotiation(role, own)
+    machine.receive_candidates(offer(candidate("high", "192.0.2.3", value=51)))
+    assert machine.reached is None
+    machine.receive_info(used("own"))
+    assert machine.reached == own
+    machine.could_not_connect()
+    assert machine.reached is None
+
+
+@BOTH
 def test_a_choice_may_come_before_the_offer(role: Role) -> None:
     machine = negotiation(role, OURS)
     assert machine.receive_info(used("ours")) == []

@@ -157,6 +157,17 @@ async def test_what_is_given_up_is_neither_tried_nor_waited_for(
     assert places.started == ["a", "c"]
 
 
+async def test_once_it_is_stopped_nothing_is_waited_for(
+    patient: Callable[[float, float], None],
+) -> None:
+    patient(0.0, NEVER)
+    places = Places("abc")
+    await until(lambda: places.started == ["a", "b", "c"])
+    places.race.stop()
+    assert await places.result() is None
+    assert all(each.cancelled() for each in places.answers.values())
+
+
 async def test_who_stops_it_leaves_nothing_open(patient: Callable[[float, float], None]) -> None:
     patient(0.0, NEVER)
     places = Places("ab")
