@@ -275,7 +275,9 @@ class Road:
             self._link.post(self._link.session.transport_accept(transport))
             return
         up = self._stream is not None and not self.renewable
-        if way is None or up or self._closed or not self._allowed(way) or not self._counted():
+        # Our answer to the session is being made: what it answers cannot change any more.
+        busy = up or self._closed or self._taking is not None
+        if way is None or busy or not self._allowed(way) or not self._counted():
             self._reject()
             return
         self._has(way)
@@ -317,6 +319,7 @@ class Road:
         if self._taking is attempt:
             self._taking = None
             self._reject()
+            self._changed.set()  # who waits for it has to offer something else
 
     def _accepted(self, attempt: Attempt, answer: Element) -> None:
         """The peer's transport is that of the session from here on."""
@@ -418,7 +421,7 @@ class Road:
             if self._rounds == 1:
                 raise NoRoad("The contact's client did not finish setting up the connection")
         if self._taking is not None:
-            if not await self._offered_another(REPLACE_TIMEOUT):
+            if not await self._offered_another(REPLACE_TIMEOUT, self._taking):
                 raise NoRoad("The contact's client did not finish setting up the connection")
             return
         for way in self._order():
@@ -429,10 +432,13 @@ class Road:
             return
         raise NoRoad("No connection to the contact's client could be made")
 
-    async def _offered_another(self, patience: float) -> bool:
+    async def _offered_another(self, patience: float, taking: Attempt | None = None) -> bool:
+        """Whether something has come of it: of ``taking`` also that it cannot be taken."""
         try:
             async with asyncio.timeout(patience):
                 while self._attempt is None and self._failure is None:
+                    if taking is not None and self._taking is not taking:
+                        break
                     self._changed.clear()
                     await self._changed.wait()
         except TimeoutError:

@@ -18,13 +18,17 @@ from telepathy_e2e.jingle import data_channel, ibb, ice, s5b
 from telepathy_e2e.jingle import session as jingle
 from telepathy_e2e.jingle.data_channel import SCTP_NS
 from telepathy_e2e.jingle.stanzas import JINGLE_NS, Content
+from telepathy_e2e.jingle.ways import Way
 from telepathy_e2e.media import inside_aioice
 from telepathy_e2e.media.data_stream import closing
 from telepathy_e2e.net import socks5
 from telepathy_e2e.net.streams import Stream, StreamBroken
 from telepathy_e2e.service import road as roads
+from telepathy_e2e.service import road_ice
 from telepathy_e2e.service.failures import NoRoad, SecurityFailed
 from telepathy_e2e.service.road import MAX_OFFERS, Road
+from telepathy_e2e.service.road_attempt import NoWay
+from telepathy_e2e.service.road_socks5 import Socks5Attempt
 from telepathy_e2e.service.sessions import Link
 from telepathy_e2e.xmpp.client import StanzaError
 from telepathy_e2e.xtls.identity import Credentials
@@ -571,3 +575,79 @@ async def test_a_peer_that_answers_with_errors_is_told_of_none() -> None:
         ends.bob.session_event = refuse  # type: ignore[method-assign]
         with pytest.raises(NoRoad):
             await within(ends.alice.connect())
+
+
+async def test_a_transport_that_is_offered_while_the_answer_is_made_is_not_taken(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # The answer to a data channel takes as long as a server takes to say where its relays are.
+    before = road_ice.IceAttempt.answer
+    only = frozenset({"ice", "in-band"})
+
+    async def answer(attempt: road_ice.IceAttempt, transport: Element) -> Element:
+        offer = ibb.InBandOffer("meanwhile", 4096)
+        (alice,) = (each for each in links if each.own == attempt._link.peer)
+        await alice.send(alice.session.transport_replace(ibb.build_transport(offer)))
+        await until(lambda: alice.session.transport_state == "agreed")
+        return await before(attempt, transport)
+
+    links: list[Link] = []
+    made = End.__init__
+
+    def remember(end: End, *args: Any) -> None:
+        made(end, *args)
+        links.append(end.link)
+
+    monkeypatch.setattr(End, "__init__", remember)
+    monkeypatch.setattr(road_ice.IceAttempt, "answer", answer)
+    async with session(only, only) as ends:
+        assert not ends.bob.side.account.inband._streams
+        await ends.carry(*await ends.connect())
+        assert ends.bob.link.session.transport_generation == 0
+
+
+@pytest.mark.parametrize("state", ["first", "later"])
+async def test_a_socks5_session_that_has_the_name_of_another_is_refused(state: str) -> None:
+    only = frozenset({"direct"})
+    async with session(only, only, renewable=True) as ends:
+        taken = s5b.dstaddr("again", ends.bob.link.own, ends.bob.link.peer)
+        with ends.bob.side.account.listener.register(taken):
+            transport = Element(s5b.TRANSPORT, sid="again")
+            if state == "first":
+                late = Road(ends.bob.side.account, ends.bob.link)
+                late.offered(transport)
+                with pytest.raises((PeerError, NoRoad)):
+                    await late.answer()
+                late.close()
+            else:
+                await ends.connect()
+                await ends.alice.link.send(ends.alice.link.session.transport_replace(transport))
+                await until(lambda: ends.alice.link.session.transport_state == "agreed")
+                assert ends.bob.road._taking is None
+
+
+async def test_who_cannot_take_what_is_offered_offers_something_himself(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    only = frozenset({"direct", "in-band"})
+    async with session(only, only, renewable=True) as ends:
+        streams = await ends.connect()
+        failing = asyncio.Event()
+
+        async def slow(attempt: Socks5Attempt, transport: Element) -> Element:
+            await failing.wait()
+            raise NoWay("not here")
+
+        # Bob has nothing else to offer.
+        bobs = ends.bob.road
+        monkeypatch.setattr(bobs, "_order", lambda: tuple({Way.SOCKS5} - bobs._failed))
+        with monkeypatch.context() as patched:
+            patched.setattr(Socks5Attempt, "answer", slow)
+            streams[1].abort()
+            bob = asyncio.create_task(ends.bob.connect())
+            await until(lambda: ends.alice.road._taking is not None)
+            alice = asyncio.create_task(ends.alice.connect())
+            await turns()
+            failing.set()
+            await until(lambda: ends.alice.road._taking is None)
+        await ends.carry(await within(alice), await within(bob))
