@@ -100,6 +100,9 @@ REASON_GRACE = 2.0
 # progress are a second apart.
 STANDSTILL = 2.5
 
+# Other roads that are cut in their handshakes, one after the other, before it is given up.
+MAX_CUT = 4
+
 # A checksum that was promised ("hash-used") travels through the servers while the last bytes
 # take the direct road; it may be behind by a slow round trip.
 CHECKSUM_TIMEOUT = 10.0
@@ -333,7 +336,7 @@ class FileTransfer(ProtectedChannel):
         sink: Stream = stream
         if self._endures:
             sink = self._keep(
-                EnduringSender(stream, lambda: self._secure_stream(link, road), self._tasks)
+                EnduringSender(stream, lambda: self._another_stream(link, road), self._tasks)
             )
         else:
             self._tasks.start("watch", self._run(self._watch(stream)))
@@ -391,7 +394,7 @@ class FileTransfer(ProtectedChannel):
         stream = await self._secure_stream(link, road)
         if self._endures:
             stream = self._keep(
-                EnduringReceiver(stream, lambda: self._secure_stream(link, road), self._tasks)
+                EnduringReceiver(stream, lambda: self._another_stream(link, road), self._tasks)
             )
         self._define_offset(self.initial_offset)
         self._set_state(OPEN, NONE)
@@ -441,6 +444,17 @@ class FileTransfer(ProtectedChannel):
         self._carried = [stream]  # of a road that was lost nothing is left to let go of
         self._carried.append(await self.security.secure(stream))
         return self._carried[-1]
+
+    async def _another_stream(self, link: Link, road: Road) -> Stream:
+        """What takes the place of one that broke; so does what is cut before it was of use."""
+        for _ in range(MAX_CUT):
+            try:
+                return await self._secure_stream(link, road)
+            except StreamBroken as error:
+                if link.ended:
+                    raise
+                log.info("another road of a file was cut in its handshake: %s", error)
+        return await self._secure_stream(link, road)
 
     def _agree_on_resuming(self, answer: FileOffer) -> None:
         """Both sides know how, and what the receiver says on the road is authentic."""

@@ -12,7 +12,7 @@ import pytest
 
 from telepathy_e2e.errors import Disconnected, InvalidArgument, NotAvailable
 from telepathy_e2e.jingle import ibb
-from telepathy_e2e.net.streams import StreamBroken
+from telepathy_e2e.net.streams import Stream, StreamBroken
 from telepathy_e2e.service import transfers
 from telepathy_e2e.service.file_details import (
     ACCEPTED,
@@ -23,6 +23,7 @@ from telepathy_e2e.service.file_details import (
     REMOTE_ERROR,
     REMOTE_STOPPED,
 )
+from telepathy_e2e.service.security import Security
 from telepathy_e2e.service.transfers import FileTransfer
 from telepathy_e2e.trust.policy import Policy
 from tests.unit.net_support import descriptors
@@ -311,3 +312,67 @@ async def test_stopped_while_it_waits_for_somebody_it_leaves_nothing(held: str) 
             bob.identities.gate = None
         await until(lambda: mine.state == CANCELLED)
         assert all(question.closed for question in bob.questions)
+
+
+# -- another road (spec/resume.md) -------------------------------------------------------------
+
+
+@pytest.mark.parametrize("whose", ["mine", "theirs"])
+async def test_a_road_that_is_cut_in_its_handshake_is_followed_by_another(
+    monkeypatch: pytest.MonkeyPatch, whose: str
+) -> None:
+    secure = Security.secure
+    cut: list[int] = []
+
+    async def cut_once(security: Security, road: Stream) -> Stream:
+        if security._payload is chosen[0]:
+            cut.append(security._epoch)
+            if len(cut) == 2:
+                road.abort()
+        return await secure(security, road)
+
+    monkeypatch.setattr(Security, "secure", cut_once)
+    chosen: list[FileTransfer] = []
+    async with offered() as (_alice, _bob, mine, theirs):
+        chosen.append(mine if whose == "mine" else theirs)
+        getting = await connect(await theirs.accept_file(*LOCAL, 0))
+        giving = await connect(await mine.provide_file(*LOCAL))
+        await giving.write(DATA[:1000])
+        got = await within(getting.read(1 << 16))
+        chosen[0]._carried[0].abort()
+        await giving.write(DATA[1000:])
+        await giving.write_eof()
+        while part := await within(getting.read(1 << 16)):
+            got += part
+        assert got == DATA
+        await until(lambda: mine.state in ENDED and theirs.state in ENDED)
+        assert (mine.state, theirs.state) == (COMPLETED, COMPLETED)
+        assert len(cut) > 2
+        getting.close()
+        giving.close()
+
+
+async def test_roads_that_are_all_cut_in_their_handshakes_are_the_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    secure = Security.secure
+    roads = 0
+
+    async def cut(security: Security, road: Stream) -> Stream:
+        nonlocal roads
+        roads += 1
+        if roads > 2:
+            road.abort()
+        return await secure(security, road)
+
+    monkeypatch.setattr(Security, "secure", cut)
+    async with offered() as (_alice, _bob, mine, theirs):
+        getting = await connect(await theirs.accept_file(*LOCAL, 0))
+        giving = await connect(await mine.provide_file(*LOCAL))
+        await giving.write(DATA[:1000])
+        await within(getting.read(1 << 16))
+        mine._carried[0].abort()
+        await until(lambda: mine.state in ENDED and theirs.state in ENDED)
+        assert (mine.state, theirs.state) == (CANCELLED, CANCELLED)
+        getting.close()
+        giving.close()
