@@ -321,31 +321,30 @@ async def test_a_stream_that_ends_before_the_tube_is_a_lost_road() -> None:
             await within(bob.road)
 
 
-async def test_silence_is_asked_about_and_then_it_is_the_end_of_the_road() -> None:
-    async with tube(ask_after=0.05, dead_after=2.0) as (alice, bob):
-        # Both live, so the road does.
-        await until(lambda: alice.pump._pings > 1)
+async def test_silence_is_asked_about_and_a_contact_who_lives_answers() -> None:
+    async with tube(ask_after=0.05, dead_after=3600.0) as (alice, _bob):
+        heard = alice.pump._heard
+        await until(lambda: alice.pump._pings and alice.pump._heard > heard)
+        # As if it had been silent for long before; the answer counts.
+        alice.pump._watch()
         assert alice.road is not None
         assert not alice.road.done()
-        assert alice.pump._pings
-        # Now nothing of what Bob sends arrives.
-        bob.stream.other = Pipe()
+
+
+async def test_silence_that_goes_on_is_the_end_of_the_road() -> None:
+    async with tube(ask_after=3000.0, dead_after=3600.0) as (alice, bob):
+        bob.stream.other = Pipe()  # nothing of what Bob sends arrives
+        assert alice.road is not None
+        for silence, asked in ((2900.0, 0), (3100.0, 1)):
+            alice.pump._heard = asyncio.get_running_loop().time() - silence
+            alice.pump._watch()
+            await turns()
+            assert alice.pump._pings == asked
+            assert not alice.road.done()
+        alice.pump._dead_after = 3100.0
+        alice.pump._watch()
         with pytest.raises(StreamBroken):
             await within(alice.road)
-
-
-async def test_something_follows_a_burst_once_it_is_over() -> None:
-    # Else a proxy that keeps the last of it until more comes would have it for ever.
-    async with tube() as (alice, bob):
-        number, client = bob.open()
-        await until(lambda: number in alice.programs)
-        await client.write(b"a key")
-        assert await exactly(alice.programs[number], 5) == b"a key"
-        assert not bob.pump._pings
-        await client.write(bytes(BURST))
-        await exactly(alice.programs[number], BURST)
-        await until(lambda: bob.pump._pings == 1)
-        assert not alice.pump._pings  # her answer is none
 
 
 async def test_nonsense_ends_the_tube() -> None:
