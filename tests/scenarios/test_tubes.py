@@ -62,6 +62,7 @@ from tests.support.tubes import (
     state,
     talk,
     told,
+    until,
 )
 
 ERROR = TP + "Error."

@@ -325,7 +325,6 @@ async def test_silence_is_asked_about_and_a_contact_who_lives_answers() -> None:
     async with tube(ask_after=0.05, dead_after=3600.0) as (alice, _bob):
         heard = alice.pump._heard
         await until(lambda: alice.pump._pings and alice.pump._heard > heard)
-        # As if it had been silent for long before; the answer counts.
         alice.pump._watch()
         assert alice.road is not None
         assert not alice.road.done()
@@ -345,6 +344,20 @@ async def test_silence_that_goes_on_is_the_end_of_the_road() -> None:
         alice.pump._watch()
         with pytest.raises(StreamBroken):
             await within(alice.road)
+
+
+async def test_something_follows_a_burst_once_it_is_over() -> None:
+    # Else a proxy that keeps the last of it until more comes would have it for ever.
+    async with tube() as (alice, bob):
+        number, client = bob.open()
+        await until(lambda: number in alice.programs)
+        await client.write(b"a key")
+        assert await exactly(alice.programs[number], 5) == b"a key"
+        assert not bob.pump._pings
+        await client.write(bytes(BURST))
+        await exactly(alice.programs[number], BURST)
+        await until(lambda: bob.pump._pings == 1)
+        assert not alice.pump._pings  # her answer is none
 
 
 async def test_nonsense_ends_the_tube() -> None:
