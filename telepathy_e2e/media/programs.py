@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import socket
 import stat
 from dataclasses import dataclass
 from typing import cast
@@ -21,6 +22,9 @@ LATENCY = 40
 _PATIENCE = 2.0
 # Bytes of sound that wait in a pipe before the writer is slow: 100 ms.
 MAX_UNWRITTEN = 5 * frames.FRAME_BYTES
+# The same on the kernel's side of it, which doubles this: a frame or two, and not the third of a
+# second that it would hold by itself, and hold for as long as the call lasts once it was full.
+_UNSENT = frames.FRAME_BYTES
 # A socket's stream reads ahead up to twice this: two frames of sound; pictures are read whole.
 _LIMIT = 2 * frames.FRAME_BYTES
 
@@ -89,13 +93,21 @@ async def read_from(command: tuple[str, ...]) -> Reading:
 
 async def write_to(command: tuple[str, ...]) -> Writing:
     """Raises OSError: it cannot be started."""
-    process = await asyncio.create_subprocess_exec(
-        *command,
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.DEVNULL,
-        stderr=asyncio.subprocess.DEVNULL,
-    )
-    return Writing(cast(asyncio.StreamWriter, process.stdin), process)
+    ours, theirs = socket.socketpair()
+    with theirs:
+        ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _UNSENT)
+        _, writer = await asyncio.open_unix_connection(sock=ours, limit=_LIMIT)
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *command,
+                stdin=theirs.fileno(),
+                stdout=asyncio.subprocess.DEVNULL,
+                stderr=asyncio.subprocess.DEVNULL,
+            )
+        except BaseException:
+            writer.close()
+            raise
+    return Writing(writer, process)
 
 
 def is_file(path: str) -> bool:

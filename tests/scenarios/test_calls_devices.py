@@ -12,10 +12,19 @@ import pytest
 import pytest_asyncio
 from dbus_fast import Variant
 
-from tests.support.calls import ACTIVE, CALL, CALL_MEDIA, OneCall, call, incoming
+from tests.support.calls import (
+    ACTIVE,
+    CALL,
+    CALL_MEDIA,
+    both_go_on,
+    call,
+    incoming,
+    talking,
+    told,
+)
 from tests.support.pair import Pair
 from tests.support.prosody import Prosody
-from tests.support.side import FILE_TRANSFER, Signal
+from tests.support.side import FILE_TRANSFER
 
 BOTH = (CALL, FILE_TRANSFER)
 FRAME = bytes(3840)  # 20 ms
@@ -57,26 +66,6 @@ class Program:
             self._server.close()
         for writer in self._writers:
             writer.transport.abort()
-
-
-async def talking(pair: Pair) -> tuple[OneCall, OneCall]:
-    ours = await call(pair.alice, pair.server.jid("bob"))
-    await ours.accept()
-    theirs = await incoming(pair.bob)
-    await theirs.accept()
-    await asyncio.gather(ours.until(ACTIVE), theirs.until(ACTIVE))
-    return ours, theirs
-
-
-async def told(one: OneCall) -> Signal:
-    return await one.side.signal(lambda each: each.member == "MediaLost" and each.path == one.path)
-
-
-async def both_go_on(*both: OneCall) -> None:
-    for one in both:
-        had = (await one.figures())["packets-received"]
-        await one.figures(packets_received=had + 50)
-        assert await one.state() == ACTIVE
 
 
 @pytest.mark.parametrize("direction", ["source", "sink"])

@@ -14,7 +14,8 @@ from typing import Any
 
 from dbus_fast import Variant
 
-from tests.support.side import CHANNEL, CONNECTION, Side, plain
+from tests.support.pair import Pair
+from tests.support.side import CHANNEL, CONNECTION, Side, Signal, plain
 
 CALL = CHANNEL + ".Type.Call1"
 CALL_MEDIA = CHANNEL + ".Interface.CallMedia1"
@@ -121,6 +122,29 @@ async def incoming(callee: Side, *, skip: int = 0) -> OneCall:
     """The call that rings at a side."""
     path, properties = await callee.new_channel(CALL, skip=skip)
     return OneCall(callee, path, properties)
+
+
+async def talking(pair: Pair) -> tuple[OneCall, OneCall]:
+    """A call of Alice to Bob in which both have accepted."""
+    ours = await call(pair.alice, pair.server.jid("bob"))
+    await ours.accept()
+    theirs = await incoming(pair.bob)
+    await theirs.accept()
+    await asyncio.gather(ours.until(ACTIVE), theirs.until(ACTIVE))
+    return ours, theirs
+
+
+async def told(one: OneCall) -> Signal:
+    """A device or program of this side that was lost."""
+    return await one.side.signal(lambda each: each.member == "MediaLost" and each.path == one.path)
+
+
+async def both_go_on(*both: OneCall) -> None:
+    """Each still gets packets, a second of them."""
+    for one in both:
+        had = (await one.figures())["packets-received"]
+        await one.figures(packets_received=had + 50)
+        assert await one.state() == ACTIVE
 
 
 def loudness(path: Path) -> float:

@@ -305,6 +305,43 @@ async def test_a_program_that_goes_on_is_ended_with_the_source(
     assert source._stream.process.returncode is not None  # type: ignore[attr-defined]
 
 
+async def test_a_program_without_a_clock_is_held_to_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    waits: list[frames.Pace] = []
+
+    async def counted(self: frames.Pace) -> None:
+        waits.append(self)
+
+    monkeypatch.setattr(frames.Pace, "wait", counted)
+    monkeypatch.setattr(programs, "recording", lambda system, device: ("cat", "/dev/zero"))
+    source = await open_source("alsa:null", "audio")
+    await some(source, 10)
+    assert len(waits) == 10
+    assert len(set(waits)) == 1
+    await source.close()
+
+
+async def test_a_program_that_does_not_play_what_it_gets_is_given_little(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path
+) -> None:
+    go = tmp_path / "go"
+    os.mkfifo(go)
+    command = ("sh", "-c", f"read x < {go}; exec cat > {tmp_path}/out")
+    monkeypatch.setattr(programs, "playing", lambda system, device: command)
+    sink = await open_sink("pulse", "audio")
+    frame = frames.audio_frame(b"\3\4" * (frames.FRAME_BYTES // 2), 0)
+    for _ in range(100):
+        await sink.write(frame)
+        await asyncio.sleep(0)
+    go.write_text("go\n")
+    process = sink._stream.process  # type: ignore[attr-defined]
+    sink._stream.writer.close()  # type: ignore[attr-defined]
+    await process.wait()
+    late = (tmp_path / "out").stat().st_size / frames.FRAME_BYTES
+    # A fifth of a second, where a pipe as it comes holds half of one.
+    assert 5 <= late <= 10
+    await sink.close()
+
+
 async def test_a_program_that_is_not_there_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(programs, "recording", lambda system, device: ("no-such-program-here",))
     monkeypatch.setattr(programs, "playing", lambda system, device: ("no-such-program-here",))
