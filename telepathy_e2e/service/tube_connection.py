@@ -9,6 +9,7 @@ import struct
 from typing import Protocol
 
 from telepathy_e2e.net.streams import CHUNK
+from telepathy_e2e.tubes.mux import FULL
 
 _LINGER_NOT = struct.pack("ii", 1, 0)
 
@@ -87,7 +88,7 @@ class LocalConnection:
         if sock is None:
             return
         try:
-            data = sock.recv(CHUNK)
+            data = sock.recv(FULL)
         except (BlockingIOError, InterruptedError):
             return
         except OSError:

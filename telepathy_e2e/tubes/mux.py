@@ -35,6 +35,9 @@ CHUNK = 96 * 1024
 # With its header one frame of six that fill a piece.
 _PAYLOAD = MAX_DATA - HEADER_SIZE
 
+# Bytes of one connection that fill a piece. Of more, the rest would go in a piece of its own.
+FULL = CHUNK // MAX_DATA * _PAYLOAD
+
 
 class Multiplexer:
     """One side of a tube.
