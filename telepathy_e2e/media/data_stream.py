@@ -25,6 +25,12 @@ MESSAGE: Final = 16 * 1024
 LINGER: Final = 15.0
 
 
+# Bytes. Messages smaller than this are kept together, in so many: the window counts bytes, and one
+# or two in an object of their own cost fifty.
+_SMALL: Final = 512
+_TOGETHER: Final = 4096
+
+
 #: What streams and their roads do after their owners have let go of them: a few datagrams.
 closing = TaskOwner("data channels")
 
@@ -58,7 +64,7 @@ class DataStream:
         self._let_go = let_go
         self._theirs = theirs
         self._sctp = OneStream(transport, ours, self, opens=opens, label=label)
-        self._unread: deque[bytes] = deque()
+        self._unread: deque[bytes | bytearray] = deque()
         self._opened = asyncio.Event()
         self._news = asyncio.Event()
         self._room = asyncio.Event()
@@ -107,7 +113,7 @@ class DataStream:
                 raise self._broken
             self._news.clear()
             await self._news.wait()
-        pieces: list[bytes] = []
+        pieces: list[bytes | bytearray] = []
         room = limit
         while self._unread and room:
             piece = self._unread.popleft()
@@ -157,7 +163,16 @@ class DataStream:
         if self._closed:
             self._sctp.consumed(len(data))
             return
-        self._unread.append(data)
+        if len(data) >= _SMALL:
+            self._unread.append(data)
+        elif (
+            self._unread
+            and isinstance(last := self._unread[-1], bytearray)
+            and len(last) < _TOGETHER
+        ):
+            last += data
+        else:
+            self._unread.append(bytearray(data))
         self._news.set()
 
     def ended(self) -> None:
