@@ -26,15 +26,15 @@ from tests.support.side import E2E, FILE_TRANSFER
 
 Row = Callable[[str, str, str], None]
 
-SIZE = 30 * MB
+SIZE = 20 * MB
 # Through the servers.
 SMALL = 2 * MB
 LONG = 600.0
-AGAIN = 2
+AGAIN = 1
 
 
 async def run(row: Row) -> None:
-    """Each case with daemons that have never met, and twice more with the same."""
+    """Each case with daemons that have never met, and once more with the same."""
     if why := missing():
         row("roads", "not measured", why)
         return

@@ -29,7 +29,7 @@ from tests.support.prosody import Prosody
 Row = Callable[[str, str, str], None]
 Rate = Callable[[], Awaitable[float]]
 
-ROUNDS = 5
+ROUNDS = 3
 SIZE = 300 * MB
 MANY = 50
 PINGS = 2000
