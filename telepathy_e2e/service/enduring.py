@@ -59,7 +59,8 @@ class EnduringSender:
         self._ended = False
         # All is on the road, its end too.
         self._written = False
-        self._heard = 0.0
+        # The receiver has said something. Before that its people may be asked, and are not hurried.
+        self._heard = False
         self._work = asyncio.Event()
         self._room = asyncio.Event()
         self._running = tasks.start("enduring", self._run(), awaited=True)
@@ -129,13 +130,14 @@ class EnduringSender:
 
     async def _begin_again(self) -> None:
         """The receiver speaks first on a further road."""
-        async with _limit():
-            said = b""
+        said = b""
+        async with _limit(self._heard):
             while len(said) < _COUNT.size:
                 data = await self._stream.read(_COUNT.size - len(said))
                 if not data:
                     raise StreamBroken("the receiver has nothing to say")
                 said += data
+        self._heard = True
         (count,) = _COUNT.unpack(said)
         self._waiting = self._retained.since(count)
         self._waiting_bytes = sum(len(each) for each in self._waiting)
@@ -182,8 +184,9 @@ class EnduringSender:
     async def _hear(self) -> None:
         said = bytearray()
         while True:
-            async with _limit():
+            async with _limit(self._heard):
                 data = await self._stream.read(64 * _COUNT.size)
+            self._heard = True
             if not data:
                 if self._ended and self._retained.size == 0:
                     return
@@ -198,13 +201,21 @@ class EnduringSender:
 
 
 class EnduringReceiver:
-    """See ``net.streams.Stream``; it is only read from. Arguments: as ``EnduringSender``."""
+    """See ``net.streams.Stream``; it is only read from.
 
-    def __init__(self, stream: Stream, renew: Renew, tasks: TaskOwner) -> None:
+    Args:
+        stream, renew, tasks: as of ``EnduringSender``.
+        again: the first road was lost before it was of use here; the sender may know it as such.
+    """
+
+    def __init__(
+        self, stream: Stream, renew: Renew, tasks: TaskOwner, *, again: bool = False
+    ) -> None:
         self._stream = stream
         self._renew = renew
         self._count = 0
         self._told = 0
+        self._untold = again
         self._broken = False
         self._ended = False
         self._telling = asyncio.Lock()
@@ -219,6 +230,10 @@ class EnduringReceiver:
         while True:
             if self._broken:
                 await self._begin_again()
+                continue
+            if self._untold:
+                self._untold = False
+                await self._tell()
                 continue
             try:
                 data = await self._stream.read(limit)
@@ -278,9 +293,9 @@ class EnduringReceiver:
 
 
 @contextlib.asynccontextmanager
-async def _limit() -> AsyncIterator[None]:
+async def _limit(limited: bool) -> AsyncIterator[None]:
     try:
-        async with asyncio.timeout(SILENCE):
+        async with asyncio.timeout(SILENCE if limited else None):
             yield
     except TimeoutError:
         raise StreamBroken("the receiver has said nothing for a long time") from None

@@ -379,6 +379,11 @@ class Security(Guard):
         return association is self._protection
 
     @property
+    def epoch(self) -> int:
+        """Of the road in use; 0: the first."""
+        return self._epoch
+
+    @property
     def may_begin_again(self) -> bool:
         """Whether the handshake that goes on may be repeated on another road.
 

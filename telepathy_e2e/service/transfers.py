@@ -100,7 +100,7 @@ REASON_GRACE = 2.0
 # progress are a second apart.
 STANDSTILL = 2.5
 
-# Other roads that are cut in their handshakes, one after the other, before it is given up.
+# Roads that are cut before they were of use, one after the other, before it is given up.
 MAX_CUT = 4
 
 # A checksum that was promised ("hash-used") travels through the servers while the last bytes
@@ -329,14 +329,14 @@ class FileTransfer(ProtectedChannel):
         self._define_offset(offset)
         self._set_state(ACCEPTED, NONE)
 
-        stream = await self._secure_stream(link, road)
+        stream = await self._next_stream(link, road)
         listener = await self._provided
         self._set_state(OPEN, NONE)
         source = self._keep(await listener.accept())
         sink: Stream = stream
         if self._endures:
             sink = self._keep(
-                EnduringSender(stream, lambda: self._another_stream(link, road), self._tasks)
+                EnduringSender(stream, lambda: self._next_stream(link, road), self._tasks)
             )
         else:
             self._tasks.start("watch", self._run(self._watch(stream)))
@@ -391,10 +391,15 @@ class FileTransfer(ProtectedChannel):
         # Not awaited: the candidates can be tried while the acknowledgement is on its way.
         link.post(link.session.accept(content))
 
-        stream = await self._secure_stream(link, road)
+        stream = await self._next_stream(link, road)
         if self._endures:
             stream = self._keep(
-                EnduringReceiver(stream, lambda: self._another_stream(link, road), self._tasks)
+                EnduringReceiver(
+                    stream,
+                    lambda: self._next_stream(link, road),
+                    self._tasks,
+                    again=self.security.epoch > 0,
+                )
             )
         self._define_offset(self.initial_offset)
         self._set_state(OPEN, NONE)
@@ -445,15 +450,16 @@ class FileTransfer(ProtectedChannel):
         self._carried.append(await self.security.secure(stream))
         return self._carried[-1]
 
-    async def _another_stream(self, link: Link, road: Road) -> Stream:
-        """What takes the place of one that broke; so does what is cut before it was of use."""
+    async def _next_stream(self, link: Link, road: Road) -> Stream:
+        """The first, or what takes the place of one that broke; so does what breaks before it
+        was of use, in its handshake or while people are asked, once it is known who is there."""
         for _ in range(MAX_CUT):
             try:
                 return await self._secure_stream(link, road)
             except StreamBroken as error:
-                if link.ended:
+                if link.ended or not (self._endures and self.encrypted):
                     raise
-                log.info("another road of a file was cut in its handshake: %s", error)
+                log.info("the road of a file was cut before it was of use: %s", error)
         return await self._secure_stream(link, road)
 
     def _agree_on_resuming(self, answer: FileOffer) -> None:

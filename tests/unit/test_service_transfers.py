@@ -13,13 +13,14 @@ import pytest
 from telepathy_e2e.errors import Disconnected, InvalidArgument, NotAvailable
 from telepathy_e2e.jingle import ibb
 from telepathy_e2e.net.streams import Stream, StreamBroken
-from telepathy_e2e.service import transfers
+from telepathy_e2e.service import enduring, transfers
 from telepathy_e2e.service.file_details import (
     ACCEPTED,
     CANCELLED,
     COMPLETED,
     ENDED,
     LOCAL_STOPPED,
+    OPEN,
     REMOTE_ERROR,
     REMOTE_STOPPED,
 )
@@ -376,3 +377,54 @@ async def test_roads_that_are_all_cut_in_their_handshakes_are_the_end(
         assert (mine.state, theirs.state) == (CANCELLED, CANCELLED)
         getting.close()
         giving.close()
+
+
+async def test_a_question_may_stay_open_for_longer_than_a_road_may_be_silent(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(enduring, "SILENCE", 0.1)
+    async with offered() as (alice, bob, mine, theirs):
+        bob.handler = True
+        taking = asyncio.create_task(take(theirs))
+        giving = await connect(await mine.provide_file(*LOCAL))
+        await giving.write(DATA[:1000])
+        await until(lambda: bob.questions and mine.transferred_bytes)
+        await asyncio.sleep(0.5)
+        monkeypatch.setattr(enduring, "SILENCE", 30.0)
+        assert mine.state == OPEN
+        assert theirs.state == ACCEPTED
+        bob.questions[0].accept("fingerprint")
+        await giving.write(DATA[1000:])
+        await giving.write_eof()
+        assert await within(taking) == DATA
+        giving.close()
+        assert "transport-replace" not in alice.server.actions(alice.client.jid)
+
+
+@pytest.mark.parametrize("said", [False, True])
+@pytest.mark.parametrize("whose", ["mine", "theirs"])
+async def test_a_road_that_is_lost_while_a_question_is_open_is_followed_by_another(
+    monkeypatch: pytest.MonkeyPatch, whose: str, said: bool
+) -> None:
+    monkeypatch.setattr(enduring, "TELL_SECONDS", 0.05)
+    async with offered() as (_alice, bob, mine, theirs):
+        bob.handler = True
+        taking = asyncio.create_task(take(theirs))
+        giving = await connect(await mine.provide_file(*LOCAL))
+        await until(lambda: bob.questions and mine.state == OPEN)
+        if said:
+            await giving.write(DATA[:1000])
+            await until(lambda: mine.transferred_bytes)
+            await turns()
+        (mine if whose == "mine" else theirs)._carried[0].abort()
+        (question,) = bob.questions
+        await turns()
+        question.accept("fingerprint")
+        await giving.write(DATA[1000 * said :])
+        await giving.write_eof()
+        assert await within(taking) == DATA
+        giving.close()
+        await until(lambda: mine.state in ENDED and theirs.state in ENDED)
+        assert (mine.state, theirs.state) == (COMPLETED, COMPLETED)
+        assert theirs.verified
+        assert len(bob.questions) == 1
