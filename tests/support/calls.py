@@ -141,10 +141,13 @@ async def told(one: OneCall) -> Signal:
 
 async def both_go_on(*both: OneCall) -> None:
     """Each still gets packets, a second of them."""
-    for one in both:
+
+    async def goes_on(one: OneCall) -> None:
         had = (await one.figures())["packets-received"]
         await one.figures(packets_received=had + 50)
         assert await one.state() == ACTIVE
+
+    await asyncio.gather(*map(goes_on, both))
 
 
 def loudness(path: Path) -> float:

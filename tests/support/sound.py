@@ -105,7 +105,7 @@ class Pulse:
         try:
             async with asyncio.timeout(PATIENCE):
                 while found <= 0.5:
-                    pcm = await recorder.stdout.readexactly(2 * SECOND)
+                    pcm = await recorder.stdout.readexactly(SECOND)
                     found = share(pcm, hertz, self.directory)
         except TimeoutError:
             raise AssertionError(f"{found} of what was heard last was the tone") from None
