@@ -254,6 +254,10 @@ async def test_silence_of_the_receiver_is_the_end_of_the_road(
 ) -> None:
     monkeypatch.setattr(enduring, "SILENCE", 0.05)
     async with roads() as made:
+        await asyncio.sleep(0.1)
+        # Its people may be asked before it says anything.
+        assert made.lost == [0, 0]
+        await made.pair[1].write(struct.pack(">Q", 0))
         await until(lambda: made.lost[0] == 1)
 
 
