@@ -109,6 +109,8 @@ class Pump:
         self._sending = False
         self._dead: asyncio.Future[None] | None = None
         self._heard = 0.0
+        # The peer has said something. Before that its people may be asked, and are not hurried.
+        self._spoken = False
         self._pings = 0
         self._timer: asyncio.TimerHandle | None = None
         self._push: asyncio.TimerHandle | None = None
@@ -140,7 +142,8 @@ class Pump:
         self._dead = self._loop.create_future()
         self._direct = stream if isinstance(stream, SecureStream) else None
         self._heard = self._loop.time()
-        self._watch()
+        if self._spoken:
+            self._watch()
         both = {
             self._tasks.start("read", self._read(stream), awaited=True),
             self._tasks.start("write", self._write(stream), awaited=True),
@@ -178,6 +181,9 @@ class Pump:
         while True:
             data = await stream.read(CHUNK)
             self._heard = began = loop.time()
+            if not self._spoken:
+                self._spoken = True
+                self._watch()
             if not data:
                 if mux.finished:
                     return

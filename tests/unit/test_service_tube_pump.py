@@ -330,6 +330,23 @@ async def test_silence_is_asked_about_and_a_contact_who_lives_answers() -> None:
         assert not alice.road.done()
 
 
+async def test_who_has_said_nothing_yet_may_still_be_asking_his_people() -> None:
+    alice = End(Role.INITIATOR, ask_after=0.01, dead_after=0.02)
+    bob = End(Role.RESPONDER)
+    one, other = pipes()
+    road = alice.start(one)
+    try:
+        await asyncio.sleep(0.2)
+        assert not road.done()
+        alice.pump._dead_after = 3600.0
+        bob.start(other)
+        await until(lambda: alice.ready and bob.ready)
+        await until(lambda: alice.pump._pings)
+    finally:
+        await alice.stop()
+        await bob.stop()
+
+
 async def test_silence_that_goes_on_is_the_end_of_the_road() -> None:
     async with tube(ask_after=3000.0, dead_after=3600.0) as (alice, bob):
         bob.stream.other = Pipe()  # nothing of what Bob sends arrives
