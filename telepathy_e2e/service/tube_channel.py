@@ -255,7 +255,9 @@ class TubeChannel(TubeSession):
 
     def _goes_on(self, link: Link) -> bool:
         """Whether another road is wanted when one broke; the first is the road's own affair."""
-        return self.state == OPEN and not self.closed and not link.ended
+        # Once it is known who is there; people may still be asked, and what they say holds on.
+        was_up = self.state == OPEN or self.encrypted
+        return was_up and not self.closed and not link.ended
 
     def _leave(self, error: TelepathyError) -> None:
         """Close an open tube: the channel goes at once, the session when all has arrived."""

@@ -403,6 +403,31 @@ async def test_a_tube_goes_on_over_another_road() -> None:
         assert alice.server.actions(ALICE + "/here").count("transport-replace") == 1
 
 
+@pytest.mark.parametrize("whose", ["mine", "theirs"])
+async def test_a_road_that_is_lost_while_questions_are_open_is_followed_by_another(
+    whose: str,
+) -> None:
+    async with accounts() as (alice, bob), service() as running:
+        alice.handler = bob.handler = True
+        mine, theirs = await offered(alice, bob, running)
+        address = await theirs.accept(ABSTRACT, LOCALHOST, None)
+        await until(lambda: alice.questions and bob.questions)
+        first = mine._stream, theirs._stream
+        lost = first[0 if whose == "mine" else 1]
+        assert lost is not None
+        lost.abort()
+        await until(lambda: mine.closed or mine._stream is not first[0])
+        await until(lambda: theirs.closed or theirs._stream is not first[1])
+        assert OPEN not in (mine.state, theirs.state)
+        for side in (alice, bob):
+            (question,) = side.questions
+            question.accept("fingerprint")
+        await until(lambda: mine.state == theirs.state == OPEN)
+        assert await echoed(address, b"hello") == b"hello"
+        assert mine.verified
+        assert theirs.verified
+
+
 async def test_roads_that_break_at_once_are_not_taken_for_ever(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
