@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from datetime import UTC, datetime
 from typing import Final
 from xml.etree.ElementTree import Element
@@ -84,6 +84,8 @@ class Road:
         self._security = security
         self.renewable = renewable
         self.features = features
+        # Told when a stream of this road is aborted for another: who has it may not be reading.
+        self.lost: Callable[[], None] = lambda: None
         self._tasks = TaskOwner(f"road {link.sid}")
         self._closed = False
         self._answered = False
@@ -546,6 +548,7 @@ class Road:
         if self._stream is not None:
             self._stream.abort()
             self._stream = None
+            self.lost()
         if self._attempt is not None:
             self._attempt.close()
             self._attempt = None

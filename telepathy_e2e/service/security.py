@@ -120,6 +120,7 @@ class Security(Guard):
         # When that was; a session may live longer than its certificates are good for new ones.
         self._wall: datetime | None = None
         self._cut = False
+        self._lost = asyncio.Event()
 
     # -- offer and answer (xtls-wire, section 1) ---------------------------------------------
 
@@ -227,6 +228,10 @@ class Security(Guard):
         """Of the peer's leaf, from its ``<security/>``."""
         return () if self._peer_offer is None else tuple(self._peer_offer.fingerprints)
 
+    def road_lost(self) -> None:
+        """See ``road.Road.lost``."""
+        self._lost.set()
+
     # -- the handshake and the gate ---------------------------------------------------------
 
     async def secure(self, road: Stream) -> Stream:
@@ -267,6 +272,7 @@ class Security(Guard):
             judged by.
         """
         self.check()
+        self._lost.clear()
         generation = 0 if self._link is None else self._link.session.transport_generation
         now = time.monotonic()
         former = self._protection
@@ -315,14 +321,19 @@ class Security(Guard):
         that an unanswered question does not make us hold what he sends.
         """
         reader = self._account.tasks.start("handshake", self._read(stream, machine))
+        lost = self._account.tasks.start("lost", self._lost.wait())
         try:
-            await asyncio.wait({reader, wanted}, return_when=asyncio.FIRST_COMPLETED)
-            if not wanted.done() and (broken := await reader) is not None:
+            await asyncio.wait({reader, wanted, lost}, return_when=asyncio.FIRST_COMPLETED)
+            if not (wanted.done() or lost.done()) and (broken := await reader) is not None:
                 raise broken
-            await wanted
+            # Nobody reads any more, so nobody else would hear of it.
+            await asyncio.wait({wanted, lost}, return_when=asyncio.FIRST_COMPLETED)
+            if not wanted.done():
+                raise StreamBroken("another road has taken the place of this one")
         finally:
-            reader.cancel()
-            await asyncio.wait({reader})
+            for task in (reader, lost):
+                task.cancel()
+            await asyncio.wait({reader, lost})
         self.check()
 
     async def _read(

@@ -445,6 +445,7 @@ class FileTransfer(ProtectedChannel):
         """The road, then the handshake, then the people: after this payload may flow."""
         if link.ended:  # by the peer, who then closed the road; the script hears of it as well
             raise StreamBroken("the session is over")
+        road.lost = self.security.road_lost
         stream = await road.connect()
         self._carried = [stream]  # of a road that was lost nothing is left to let go of
         self._carried.append(await self.security.secure(stream))

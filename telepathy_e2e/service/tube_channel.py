@@ -222,6 +222,7 @@ class TubeChannel(TubeSession):
 
     async def _carry(self, link: Link, road: Road) -> None:
         """One road after the other, until one side has closed the tube."""
+        road.lost = self.security.road_lost
         limits = self.limits[not self.requested]
         pump = self._pump = Pump(Multiplexer(link.role, limits), self, self._tasks)
         loop = asyncio.get_running_loop()

@@ -428,6 +428,24 @@ async def test_a_road_that_is_lost_while_questions_are_open_is_followed_by_anoth
         assert theirs.verified
 
 
+async def test_who_asks_his_people_hears_that_the_other_has_lost_the_road() -> None:
+    async with accounts() as (alice, bob), service() as running:
+        bob.handler = True
+        mine, theirs = await offered(alice, bob, running)
+        address = await theirs.accept(ABSTRACT, LOCALHOST, None)
+        await until(lambda: bob.questions and mine.state == OPEN)
+        await turns()  # what Alice has sent first waits, and Bob reads no more
+        first = theirs._stream
+        assert mine._stream is not None
+        mine._stream.abort()
+        await until(lambda: theirs._stream is not first or theirs.closed)
+        assert theirs.state != OPEN
+        (question,) = bob.questions
+        question.accept("fingerprint")
+        assert await echoed(address, b"hello") == b"hello"
+        assert theirs.verified
+
+
 async def test_roads_that_break_at_once_are_not_taken_for_ever(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
