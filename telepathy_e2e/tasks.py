@@ -18,16 +18,25 @@ class TaskOwner:
         self._tasks: set[asyncio.Task[Any]] = set()
 
     def start(
-        self, what: str, coroutine: Coroutine[Any, Any, Any], *, awaited: bool = False
+        self,
+        what: str,
+        coroutine: Coroutine[Any, Any, Any],
+        *,
+        awaited: bool = False,
+        script: Coroutine[Any, Any, Any] | None = None,
     ) -> asyncio.Task[Any]:
         """Run ``coroutine`` as a task called ``owner/what``.
 
         Args:
             awaited: others wait for it, and what it raises is for them.
+            script: what ``coroutine`` awaits; a task that is cancelled before its first step never
+                gets to it, and nobody else would close it.
         """
         task = asyncio.get_running_loop().create_task(coroutine, name=f"{self._name}/{what}")
         self._tasks.add(task)
         task.add_done_callback(self._drop if awaited else self._done)
+        if script is not None:
+            task.add_done_callback(lambda _: script.close())
         return task
 
     def _drop(self, task: asyncio.Task[Any]) -> None:

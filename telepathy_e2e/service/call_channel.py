@@ -591,7 +591,7 @@ class Call(ProtectedChannel):
     # -- states and the end -----------------------------------------------------------------
 
     def _start(self, script: Coroutine[Any, Any, None]) -> None:
-        task = self.tasks.start("script", self._run(script))
+        task = self.tasks.start("script", self._run(script), script=script)
         task.add_done_callback(lambda _: script.close())  # cancelled before it began
 
     async def _run(self, script: Coroutine[Any, Any, None]) -> None:

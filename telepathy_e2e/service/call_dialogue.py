@@ -591,7 +591,7 @@ class Dialogue:
         return self._engine
 
     def _start(self, what: str, script: Coroutine[Any, Any, None]) -> None:
-        task = self._tasks.start(what, self._run(script))
+        task = self._tasks.start(what, self._run(script), script=script)
         task.add_done_callback(lambda _: script.close())  # cancelled before it began
 
     async def _run(self, script: Coroutine[Any, Any, None]) -> None:

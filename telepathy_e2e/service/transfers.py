@@ -339,7 +339,8 @@ class FileTransfer(ProtectedChannel):
                 EnduringSender(stream, lambda: self._next_stream(link, road), self._tasks)
             )
         else:
-            self._tasks.start("watch", self._run(self._watch(stream)))
+            watching = self._watch(stream)
+            self._tasks.start("watch", self._run(watching), script=watching)
 
         limit = None if self.size == UNKNOWN_SIZE else self.size - offset
         digests: list[Hash] = [hashlib.sha256()] if self._promised_hash(offset) else []
@@ -650,7 +651,7 @@ class FileTransfer(ProtectedChannel):
         return link
 
     def _start(self, script: Coroutine[Any, Any, None]) -> None:
-        self._tasks.start("script", self._run(script))
+        self._tasks.start("script", self._run(script), script=script)
 
     async def _run(self, script: Coroutine[Any, Any, None]) -> None:
         try:

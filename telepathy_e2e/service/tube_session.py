@@ -189,7 +189,7 @@ class TubeSession(ProtectedChannel):
         return link
 
     def _start(self, script: Coroutine[Any, Any, None]) -> None:
-        self._tasks.start("script", self._run(script))
+        self._tasks.start("script", self._run(script), script=script)
 
     async def _run(self, script: Coroutine[Any, Any, None]) -> None:
         try:

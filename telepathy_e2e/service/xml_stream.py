@@ -191,7 +191,7 @@ class XmlStream:
             self._closes = True
             self._machine.close()
             self._queued()
-            self._tasks.start("close", self._run(self._closing()))
+            self._start("close", self._closing())
 
     def abandon(self, condition: str | None, error: TelepathyError) -> None:
         """End it at once: the contact left the list, the connection goes.
@@ -206,7 +206,7 @@ class XmlStream:
     def initiate(self, peer: Resource) -> None:
         self._link.seen_online = True
         self._road.features = peer.features
-        self._tasks.start("script", self._run(self._initiate(peer)))
+        self._start("script", self._initiate(peer))
 
     def respond(self, content: Content) -> None:
         """The peer's offer.
@@ -217,7 +217,7 @@ class XmlStream:
         xml_streams.check_offer(content.description, content.senders)
         self.security.received_offer(self._link, content)
         self._road.offered(content.transport)
-        self._tasks.start("script", self._run(self._respond()))
+        self._start("script", self._respond())
 
     async def _initiate(self, peer: Resource) -> None:
         link = self._link
@@ -265,7 +265,7 @@ class XmlStream:
         self._machine.start()
         self._active()
         self._queued()
-        self._tasks.start("write", self._run(self._write(stream)))
+        self._start("write", self._write(stream))
         while not self._machine.over:
             data = await stream.read(CHUNK)
             if not data:
@@ -295,7 +295,7 @@ class XmlStream:
                 case PeerClosed():
                     self._peer_closed.set_result(None)
                     if not self._closes:
-                        self._tasks.start("close", self._run(self._closed_by_peer()))
+                        self._start("close", self._closed_by_peer())
         self._queued()
 
     async def _write(self, stream: Stream) -> None:
@@ -342,6 +342,9 @@ class XmlStream:
 
     async def _either(self, *futures: asyncio.Future[None], seconds: float = CLOSE_SECONDS) -> None:
         await asyncio.wait(futures, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+
+    def _start(self, what: str, script: Coroutine[Any, Any, None]) -> None:
+        self._tasks.start(what, self._run(script), script=script)
 
     async def _run(self, script: Coroutine[Any, Any, None]) -> None:
         try:

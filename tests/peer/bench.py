@@ -240,7 +240,8 @@ class Bench:
     async def _provide(self, path: str, data: bytes) -> bytes:
         """ProvideFile, and the bytes as soon as they are wanted; however long that takes."""
         arguments = (0, 0, Variant("u", 0))
-        with contextlib.suppress(DBusFailure, ConnectionError):
+        # The transfer may be over, and its socket gone, before it is connected to.
+        with contextlib.suppress(DBusFailure, OSError):
             address = await self.side.cm(path, FILE_TRANSFER, "ProvideFile", "uuv", *arguments)
             reader, writer = await asyncio.open_unix_connection(os.fsdecode(bytes(address)))
             try:

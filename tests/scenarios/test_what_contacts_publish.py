@@ -112,6 +112,7 @@ async def test_a_picture_arrives_byte_by_byte_and_goes_again(pair: Pair) -> None
     assert (data, kind) == (mine, "image/png")
     assert (alice.directory / "cache/telepathy-e2e/avatars" / said).read_bytes() == mine
 
+    alice.signals.clear()  # that he had none at first was told as well
     await bob.cm(bob.connection, AVATARS, "ClearAvatar")
     await updated(alice, theirs, "")
     assert await failing(alice, AVATARS, "RequestAvatar", "u", theirs) == "NotAvailable"

@@ -472,6 +472,9 @@ async def test_of_one_who_publishes_nothing_nothing_is_expected(
     for _ in range(3):
         world.published.presented(BOB, identity.identity_fingerprint(BOBS))
         await world.settle()
+    async with asyncio.timeout(10):
+        while not unknown:
+            await asyncio.sleep(0.001)
     assert NONE_OF not in caplog.text
     # He is looked up, since he has a key after all, and once more: he may be about to publish it.
     # Then he is asked himself.
