@@ -141,6 +141,7 @@ class EnduringSender:
         (count,) = _COUNT.unpack(said)
         self._waiting = self._retained.since(count)
         self._waiting_bytes = sum(len(each) for each in self._waiting)
+        self._room.set()
 
     async def _carry(self) -> None:
         """Both directions of one road, until the receiver has all and says so."""
