@@ -96,6 +96,14 @@ class EnduringSender:
         if self._running.done():
             await self._running
 
+    async def written(self) -> None:
+        """Wait until all is on the road, its end too. Raises: as ``write``."""
+        while not self._written and not self._running.done():
+            self._room.clear()
+            await self._room.wait()
+        if self._running.done():
+            await self._running
+
     async def delivered(self) -> None:
         """Wait until the receiver has all, and has ended its direction. Raises: as ``write``."""
         await asyncio.shield(self._running)
@@ -176,11 +184,15 @@ class EnduringSender:
         stream = self._stream
         if isinstance(stream, SecureStream):
             await stream.say_end()
-            self._written = True
+            self._all_is_written()
             # Cancelled when the receiver has said that he has all.
             await asyncio.sleep(PUSH_AFTER)
         await stream.write_eof()
+        self._all_is_written()
+
+    def _all_is_written(self) -> None:
         self._written = True
+        self._room.set()
 
     async def _hear(self) -> None:
         said = bytearray()

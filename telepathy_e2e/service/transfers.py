@@ -356,6 +356,8 @@ class FileTransfer(ProtectedChannel):
             link.post(link.session.session_info(checksum), refused=lambda error: None)
         await sink.write_eof()
         if isinstance(sink, EnduringSender):
+            # Whoever says before that he has all is no receiver: servers can say so.
+            await sink.written()
             await self._confirmed_or(sink.delivered())
         try:
             async with asyncio.timeout(CONFIRMATION_TIMEOUT):

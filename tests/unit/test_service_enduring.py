@@ -202,6 +202,18 @@ async def test_a_source_is_held_back_by_a_road_that_is_full() -> None:
         await within(writing)
 
 
+async def test_what_waits_for_the_road_is_not_written() -> None:
+    async with roads() as made:
+        made.pair[0].room.clear()
+        await made.sender.write(b"the end of the file")
+        await made.sender.write_eof()
+        written = asyncio.get_running_loop().create_task(made.sender.written())
+        await turns()
+        assert not written.done()
+        made.pair[0].room.set()
+        await within(written)
+
+
 async def test_what_is_kept_is_bounded_by_what_the_receiver_says() -> None:
     async with roads() as made:
         piece = bytes(enduring.MAX_WAITING)
