@@ -141,8 +141,8 @@ class Bench:
         self.server.add_account(name)
         return await self.peer(name, features=features)
 
-    async def knows(self, peer: Peer) -> None:
-        """Wait until the daemon knows what the peer can do."""
+    async def knows(self, peer: Peer, channel_type: str = FILE_TRANSFER) -> None:
+        """Wait until the daemon knows that some program of the peer's account takes these."""
         jid = stanzas.bare(peer.jid)
         side = self.side
         handle = (await side.cm(side.connection, CONNECTION, "RequestHandles", "uas", 1, [jid]))[0]
@@ -152,7 +152,7 @@ class Bench:
                     side.connection, CAPABILITIES, "GetContactCapabilities", "au", [handle]
                 )
                 types = [fixed[CHANNEL + ".ChannelType"] for fixed, _ in classes.get(handle, [])]
-                if FILE_TRANSFER in types:
+                if channel_type in types:
                     return
                 await asyncio.sleep(0.02)
 

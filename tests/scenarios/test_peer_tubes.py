@@ -32,7 +32,7 @@ from tests.peer.tube import (
     preface,
 )
 from tests.support.side import CHANNEL, CONNECTION, TP
-from tests.support.tubes import UNIX, closed, echo, error_of, service, told, until
+from tests.support.tubes import STREAM_TUBE, UNIX, closed, echo, error_of, service, told, until
 
 pytest_plugins = ["tests.peer.fixtures"]
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(120)]
@@ -69,7 +69,8 @@ async def taken(
     bench: Bench, peer: Peer, directory: Path, serve: Service | None = None
 ) -> AsyncIterator[PeerTube]:
     """A service of the daemon's user, taken by the peer."""
-    await bench.knows(peer)
+    # Another program of the account is there all the time, and takes files alone.
+    await bench.knows(peer, STREAM_TUBE)
     async with service(UNIX, directory, serve or Service()) as address:
         taken = await tube.taken(bench, peer, address)
         try:
@@ -286,7 +287,8 @@ async def test_offers_that_nobody_answers_are_bounded(bench: Bench, peer: Peer) 
 
 
 async def test_an_answer_of_another_tube_ends_it(bench: Bench, peer: Peer, tmp_path: Path) -> None:
-    await bench.knows(peer)
+    # Another program of the account is there all the time, and takes files alone.
+    await bench.knows(peer, STREAM_TUBE)
     async with service(UNIX, tmp_path) as address:
         taking = asyncio.ensure_future(tube.taken(bench, peer, address))
         session = await peer.offered()
