@@ -249,7 +249,7 @@ class Security(Guard):
             self.check()
             return road
         now, wall = self._begin(self._session)
-        # Not asked first whether it is one: that a road is protected is never taken on trust.
+        # Its certificate is judged and its keys are bound to the hellos like those of our own TLS.
         if isinstance(road, DtlsStream):
             return await self._secure_dtls(road, self._session, now, wall)
         protection = Protection(self._session, self.peer_fingerprints_offered, epoch=self._epoch)

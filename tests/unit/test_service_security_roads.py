@@ -210,6 +210,16 @@ async def test_another_certificate_on_the_next_road_ends_it() -> None:
         assert failure.value.condition == "security-error"
 
 
+async def test_another_identity_than_people_have_judged_ends_it() -> None:
+    async with two_sides() as (alice, bob):
+        pair = await Secured(alice, bob, renewable=True).agree()
+        await pair.secured()
+        ours = pair.ends[0]
+        assert ours.security._protected is not None
+        ours.security._on_protected(replace(ours.security._protected, peer_fingerprint=bytes(32)))
+        assert [failure.condition for failure in ours.payload.failures] == ["security-error"]
+
+
 async def test_messages_for_a_road_that_never_comes_are_bounded() -> None:
     async with two_sides() as (alice, bob):
         pair = await Secured(alice, bob, renewable=True).agree()
@@ -296,6 +306,19 @@ async def test_the_encryption_of_a_road_counts_and_there_is_none_inside_it() -> 
             assert end.security.protocol == "dtls-sctp"
             assert end.security.peer_closed
         await exchange(*streams)
+
+
+async def test_over_a_data_channel_payload_waits_for_whoever_must_be_asked() -> None:
+    async with two_sides() as (alice, bob):
+        alice.always_verify = True
+        pair = await Secured(alice, bob).agree()
+        task, other = start(pair, data_channels(pair))
+        await until(lambda: alice.questions)
+        await within(other)
+        assert not task.done()
+        alice.questions[0].reject("not he")
+        with pytest.raises(SecurityFailed):
+            await within(task)
 
 
 async def test_a_hello_that_comes_before_our_own_handshake_is_known_waits() -> None:
