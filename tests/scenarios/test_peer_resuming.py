@@ -27,9 +27,9 @@ def count(number: int) -> bytes:
     return struct.pack(">Q", number)
 
 
-async def sends(bench: Bench, data: bytes) -> Case:
+async def sends(bench: Bench, data: bytes, *, xtls: bool = True) -> Case:
     """The daemon sends, and the peer has agreed to resume."""
-    case = await bench.offers(data)
+    case = await bench.offers(data, xtls=xtls)
     description = copy.deepcopy(stanzas.part(case.transfer.offered, "description"))
     assert description is not None
     assert description.find(f"{{{RESUME_NS}}}resume") is not None
@@ -84,6 +84,15 @@ async def test_the_daemon_sends_on_from_where_the_receiver_is(bench: Bench) -> N
 async def test_a_receiver_that_says_nothing_of_it_is_not_waited_for(bench: Bench) -> None:
     """It has repeated what it was offered, as there are clients that do."""
     case = await bench.sends(DATA)
+    stream = await case.transfer.protect()
+    await stream.read()
+    await stream.abort()
+    await bench.failed(case, REMOTE_ERROR, "failed-transport", "NetworkError")
+
+
+async def test_in_the_clear_nothing_is_resumed(bench: Bench) -> None:
+    """Whoever is on the road could say how much has arrived."""
+    case = await sends(bench, DATA, xtls=False)
     stream = await case.transfer.protect()
     await stream.read()
     await stream.abort()
