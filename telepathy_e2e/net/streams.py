@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import socket
 import struct
@@ -15,6 +16,9 @@ from collections.abc import Callable
 from typing import Protocol
 
 from telepathy_e2e.errors import NetworkError
+from telepathy_e2e.net.loss import INFO_SIZE, INTERVAL, LossDetector
+
+log = logging.getLogger(__name__)
 
 #: Bytes moved by one system call at most: six TLS records. Buffers from 128 KiB on are mapped and
 #: unmapped by malloc, which costs more than encrypting them, and two of these still fit a core's
@@ -25,10 +29,9 @@ CHUNK = 96 * 1024
 #: it, and long enough that giving it a turn costs little.
 TURN = 0.001
 
-#: Milliseconds that what was sent may stay unacknowledged; then seconds of silence before the other
-#: side is asked whether it is there, between the questions, and how many remain unanswered.
-LOSS = (
-    (socket.TCP_USER_TIMEOUT, 20_000),
+#: Where nothing is sent: seconds of silence before the other side is asked whether it is there,
+#: between the questions, and how many remain unanswered.
+KEEPALIVE = (
     (socket.TCP_KEEPIDLE, 10),
     (socket.TCP_KEEPINTVL, 5),
     (socket.TCP_KEEPCNT, 3),
@@ -166,6 +169,7 @@ class SocketStream:
         self._closed = False
         self._reading = False
         self._writing = False
+        self._looking: asyncio.TimerHandle | None = None
 
     def __repr__(self) -> str:
         return f"<SocketStream {'closed' if self._closed else self._sock.fileno()}>"
@@ -242,18 +246,30 @@ class SocketStream:
             raise _broken(error) from error
 
     def notice_loss(self) -> None:
-        """Break within half a minute when the other side is not heard any more (RFC 5482).
+        """Break within half a minute when the other side is not heard any more.
 
         Else TCP goes on trying for a quarter of an hour, and for ever where nothing is sent. For
         those who have somewhere else to go.
         """
         if self._sock.family not in (socket.AF_INET, socket.AF_INET6):
             return
-        for option, value in LOSS:
+        for option, value in KEEPALIVE:
             with contextlib.suppress(OSError):
                 self._sock.setsockopt(socket.IPPROTO_TCP, option, value)
         with contextlib.suppress(OSError):
             self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        self._look_for_loss(LossDetector())
+
+    def _look_for_loss(self, detector: LossDetector) -> None:
+        if self._closed:
+            return
+        loop = asyncio.get_running_loop()
+        info = self._sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, INFO_SIZE)
+        if detector.look(info, loop.time()):
+            log.info("a connection is lost: what was sent is not acknowledged any more")
+            self.abort()
+        else:
+            self._looking = loop.call_later(INTERVAL, self._look_for_loss, detector)
 
     async def readable(self) -> None:
         """Wait until a read would not wait, without reading. Raises: StreamBroken."""
@@ -273,16 +289,20 @@ class SocketStream:
     def detach(self) -> _Socket:
         """The socket, which is the caller's from here on; this stream is closed to all others."""
         self._check_open()
-        self._closed = True
-        self._readiness.close()
+        self._let_go()
         return self._sock
 
     def close(self) -> None:
         """See ``Stream.close``. Whoever waits on this stream gets StreamBroken."""
         if not self._closed:
-            self._closed = True
-            self._readiness.close()
+            self._let_go()
             self._sock.close()
+
+    def _let_go(self) -> None:
+        self._closed = True
+        self._readiness.close()
+        if self._looking is not None:
+            self._looking.cancel()
 
     def abort(self) -> None:
         """See ``Stream.abort``: a reset on TCP. A Unix socket knows none, its peer sees an end."""
