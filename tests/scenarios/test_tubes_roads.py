@@ -1,4 +1,7 @@
-"""A tube whose road is cut goes on over another, and its programs notice nothing but a pause."""
+"""A tube whose road is cut goes on over another, and its programs notice nothing but a pause.
+
+Here roads are the two daemons' own connections, and those of a SOCKS5 proxy between them.
+"""
 
 from __future__ import annotations
 
@@ -13,10 +16,11 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
+from tests.scenarios.test_roads import pair_with
 from tests.support.pair import Pair
 from tests.support.prosody import Prosody
 from tests.support.side import E2E, SECURABLE, Side
-from tests.support.tubes import OPEN, TUBE, UNIX, opened, service, talk, told, until
+from tests.support.tubes import OPEN, TUBE, UNIX, echo, opened, service, talk, told, until
 
 
 def _can_cut() -> bool:
@@ -38,6 +42,19 @@ async def pair(prosody: Prosody) -> AsyncIterator[Pair]:
     pair = await Pair.start(prosody)
     yield pair
     await pair.stop()
+
+
+def proxy_connections(server: Prosody) -> set[str]:
+    """Those of its SOCKS5 proxy, by where they come from."""
+    asked = ["ss", "-tnH", "state", "established", f"sport = :{server.proxy_port}"]
+    listed = subprocess.run(asked, capture_output=True, text=True, check=True).stdout
+    return {line.split()[-1] for line in listed.splitlines()}
+
+
+def cut_by_proxy(server: Prosody) -> None:
+    """The proxy's connections are gone, for those at their other ends too."""
+    asked = ["ss", "-K", "-tH", f"sport = :{server.proxy_port}"]
+    subprocess.run(asked, capture_output=True, check=True)
 
 
 def cut(pair: Pair) -> int:
@@ -85,3 +102,65 @@ async def _still_open(side: Side, path: str) -> None:
     assert [each.body for each in told(side, path, "TubeChannelStateChanged")][-1] == (OPEN,)
     assert await side.get(path, SECURABLE, "Encrypted") is True
     assert await side.get(path, E2E, "Error") == ""
+
+
+async def test_a_tube_through_a_proxy_goes_on_when_the_proxy_cuts_it(
+    prosody: Prosody, tmp_path: Path
+) -> None:
+    """Data both ways, and connections of which one direction has ended before the cut."""
+    sent, answer = (secrets.token_bytes(3_000_000) for _ in range(2))
+    heard: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+    may_answer = asyncio.Event()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        match await reader.readexactly(1):
+            case b"e":
+                await echo(reader, writer)
+            case b"a":  # who asked says no more, and has the answer still to come
+                assert await reader.read() == b"question"
+                writer.write(b"heard")
+                await may_answer.wait()
+                writer.write(answer)
+                writer.close()
+            case _:  # the service says no more, and reads on
+                writer.write(b"welcome")
+                writer.write_eof()
+                heard.set_result(await reader.read())
+                writer.close()
+
+    async with (
+        pair_with(prosody, "proxy", "proxy") as pair,
+        service(UNIX, tmp_path, serve) as address,
+    ):
+        tube = await opened(pair, address)
+        await until(lambda: len(proxy_connections(prosody)) == 2)
+        assert await tube.echoed(b"e" + sent) == sent
+
+        asking_reader, asking = await tube.connect()
+        asking.write(b"aquestion")
+        asking.write_eof()
+        assert await asking_reader.readexactly(5) == b"heard"
+        telling_reader, telling = await tube.connect()
+        telling.write(b"t")
+        assert await telling_reader.read() == b"welcome"
+        # In the middle of something, both ways.
+        telling.write(sent[:1_000_000])
+        moving = asyncio.ensure_future(tube.echoed(b"e" + sent))
+        await until(lambda: len(told(pair.bob, tube.theirs, "NewLocalConnection")) == 4)
+        before = proxy_connections(prosody)
+        cut_by_proxy(prosody)
+        telling.write(sent[1_000_000:])
+        telling.write_eof()
+        may_answer.set()
+        async with asyncio.timeout(60):
+            assert await heard == sent
+            assert await asking_reader.read() == answer
+            assert await moving == sent
+        await until(lambda: len(proxy_connections(prosody)) == 2)
+        assert not before & proxy_connections(prosody)
+        assert await tube.echoed(b"eafter") == b"after"
+        for side, path in ((pair.alice, tube.mine), (pair.bob, tube.theirs)):
+            await _still_open(side, path)
+        for each in (asking, telling):
+            each.close()
+        await tube.close()
