@@ -24,6 +24,9 @@ from typing import Self
 ALICE, BOB = "10.213.1.2", "10.213.2.2"
 # The router, as Alice and Bob see it.
 NEAR_ALICE, NEAR_BOB = "10.213.1.1", "10.213.2.1"
+# The same where there is IPv6 alone (RFC 9637: of nobody, and like those that are routed).
+ALICE_IPV6, BOB_IPV6 = "3fff:1::2", "3fff:2::2"
+NEAR_ALICE_IPV6, NEAR_BOB_IPV6 = "3fff:1::1", "3fff:2::1"
 _CLONE_NEWNET = 0x40000000
 TURN_PORT, TURNS_PORT = 3478, 5349
 
@@ -93,7 +96,9 @@ class Namespaces:
 
     def device(self, name: str, device: str, address: str) -> None:
         """Give it an address with its prefix, and let it be used."""
-        _ip("-n", name, "addr", "add", address, "dev", device)
+        # Nobody else has it, and nobody need wait until that is known.
+        unique = ("nodad",) if ":" in address else ()
+        _ip("-n", name, "addr", "add", address, "dev", device, *unique)
         _ip("-n", name, "link", "set", device, "up")
 
     def route(self, name: str, to: str, via: str) -> None:
@@ -155,11 +160,12 @@ class Namespaces:
             probe.settimeout(1)
             return probe.connect_ex((address, port)) == 0
 
-    async def bridge(self, name: str, port: int) -> None:
-        """What connects to 127.0.0.1 in a namespace gets to 127.0.0.1 here."""
-        listening = self._socket(name)
+    async def bridge(self, name: str, port: int, address: str = "127.0.0.1") -> None:
+        """What connects to an address of a namespace gets to 127.0.0.1 here."""
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        listening = self._socket(name, family)
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listening.bind(("127.0.0.1", port))
+        listening.bind((address, port))
 
         async def copy(
             reader: asyncio.StreamReader, writer: asyncio.StreamWriter, source: socket.socket
@@ -190,7 +196,7 @@ class Namespaces:
         for name in self._names:
             subprocess.run(["ip", "netns", "del", name], capture_output=True)
 
-    def _socket(self, name: str) -> socket.socket:
+    def _socket(self, name: str, family: int = socket.AF_INET) -> socket.socket:
         """A socket of a namespace: it stays there whoever uses it."""
         made: list[socket.socket] = []
 
@@ -200,7 +206,7 @@ class Namespaces:
             with open(f"/run/netns/{name}", "rb") as namespace:
                 if libc.setns(namespace.fileno(), _CLONE_NEWNET):
                     return
-            made.append(socket.socket())
+            made.append(socket.socket(family))
 
         thread = threading.Thread(target=make)
         thread.start()
@@ -255,6 +261,26 @@ class Networks(Namespaces):
     def _port(self, name: str) -> str:
         """The router's end of a namespace's cable."""
         return "to-alice" if name == self.alice else "to-bob"
+
+
+class IPv6Networks(Networks):
+    """The same without a single address of IPv4, not even on loopback devices."""
+
+    def _join(self) -> None:
+        for name in self._names:
+            _ip("-n", name, "addr", "del", "127.0.0.1/8", "dev", "lo")
+        people = (
+            (self.alice, ALICE_IPV6, NEAR_ALICE_IPV6),
+            (self.bob, BOB_IPV6, NEAR_BOB_IPV6),
+        )
+        for name, here, there in people:
+            port = self._port(name)
+            self.cable((name, "eth0"), (self.router, port))
+            self.device(self.router, port, f"{there}/64")
+            self.device(name, "eth0", f"{here}/64")
+            self.route(name, "default", there)
+        self.run(self.router, "sysctl", "-qw", "net.ipv6.conf.all.forwarding=1")
+        self.rules("")
 
 
 def secured(directory: Path, secret: str) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ from tests.support.side import CAPABILITIES, CHANNEL, CONNECTION, FILE_TRANSFER,
 PASSWORD = "open sesame"
 
 
-def parameters(server: Prosody, account: str, **more: Variant) -> dict[str, Variant]:
+def parameters(server: Prosody, account: str, /, **more: Variant) -> dict[str, Variant]:
     """Connection parameters for an account on the test's server."""
     given = {
         "account": Variant("s", account),
