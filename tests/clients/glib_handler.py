@@ -1,7 +1,8 @@
 """A handler as telepathy-glib makes them, for a dispatcher: NAME KIND [FILE].
 
 KIND ``files`` takes a file to FILE; ``verification`` compares short strings, and reads from
-standard input that they are the ``same``; ``certificate`` says that the account's own will do.
+standard input that they are the ``same``; ``certificate`` says that the account's own will do;
+``viewer`` accepts a tube and says hello through it; ``sharing`` offers one that was requested.
 """
 
 from __future__ import annotations
@@ -21,11 +22,17 @@ from tests.clients.glib import (
     tell_states,
     when_written,
 )
+from tests.clients.glib_tube import SERVICES, TYPES, accept_stream, offer_stream
 from tests.clients.words import give_up, say
 
 VERIFICATION = CHANNEL + ".Type.PeerVerification1"
 CERTIFICATE_REQUEST = CHANNEL + ".Type.CertificateRequest1"
 
+TUBE = {
+    CHANNEL + ".ChannelType": GLib.Variant("s", TYPES["stream"]),
+    CHANNEL + ".TargetHandleType": GLib.Variant("u", 1),
+    f"{TYPES['stream']}.{SERVICES['stream'][0]}": GLib.Variant("s", SERVICES["stream"][1]),
+}
 FILTERS = {
     "files": {
         CHANNEL + ".ChannelType": GLib.Variant("s", FILE_TRANSFER),
@@ -34,6 +41,8 @@ FILTERS = {
     },
     "verification": {CHANNEL + ".ChannelType": GLib.Variant("s", VERIFICATION)},
     "certificate": {CHANNEL + ".ChannelType": GLib.Variant("s", CERTIFICATE_REQUEST)},
+    "viewer": {**TUBE, CHANNEL + ".Requested": GLib.Variant("b", False)},
+    "sharing": {**TUBE, CHANNEL + ".Requested": GLib.Variant("b", True)},
 }
 
 
@@ -106,6 +115,10 @@ def main(name: str, kind: str, file: str = "") -> None:
                 take(channel, file)
             elif kind == "verification":
                 compare(channel)
+            elif kind == "viewer":
+                accept_stream(channel)
+            elif kind == "sharing":
+                offer_stream(channel)
             else:
                 use_own(channel)
             channel.connect("invalidated", lambda c, *_: say("gone", path=c.get_object_path()))
