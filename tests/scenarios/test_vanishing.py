@@ -23,6 +23,7 @@ from tests.support.side import (
     VERIFICATION,
     Side,
     Signal,
+    descriptors,
 )
 
 BIG = 50_000_000
@@ -41,11 +42,6 @@ async def pair(prosody: Prosody) -> AsyncIterator[Pair]:
     pair = await Pair.start(prosody)
     yield pair
     await pair.stop()
-
-
-def descriptors(side: Side) -> int:
-    assert side.daemon is not None
-    return len(os.listdir(f"/proc/{side.daemon.pid}/fd"))
 
 
 async def settled(side: Side, before: int) -> None:

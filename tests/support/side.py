@@ -438,6 +438,12 @@ class Side:
                 await asyncio.sleep(0.01)
 
 
+def descriptors(side: Side) -> int:
+    """How many its daemon has open."""
+    assert side.daemon is not None
+    return len(os.listdir(f"/proc/{side.daemon.pid}/fd"))
+
+
 def _accepts(path: Path) -> bool:
     with socket.socket(socket.AF_UNIX) as sock:
         try:
