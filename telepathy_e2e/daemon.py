@@ -45,10 +45,10 @@ OK, FAILED = 0, 1
 
 
 def roads(environment: Mapping[str, str]) -> frozenset[str]:
-    """Which transports may be used: for those who want to see, or measure, one of them.
+    """Which transports may be used, whoever offers them: to see, or measure, one of them.
 
-    ``TELEPATHY_E2E_ROADS`` is a comma-separated list of ``direct``, ``proxy`` and ``in-band``; what
-    it says beside these is ignored, and empty means all.
+    ``TELEPATHY_E2E_ROADS`` is a comma-separated list of ``direct``, ``proxy``, ``ice`` and
+    ``in-band``; what it says beside these is ignored, and empty means all.
     """
     from telepathy_e2e.service.connection import ALL_ROADS
 

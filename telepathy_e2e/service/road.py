@@ -133,12 +133,12 @@ class Road:
 
         Raises:
             PeerError: malformed.
-            NoRoad: one that we do not know.
+            NoRoad: one that we do not know, or that the user does not allow.
         """
         if transport is None:
             raise PeerError("a content without a transport")
         match _way_of(transport):
-            case Way.IN_BAND:
+            case Way.IN_BAND if self._allowed(Way.IN_BAND):
                 ibb.parse_transport(transport)  # the stream itself waits until the user accepts
             case Way.ICE if self._allowed(Way.ICE):
                 data_channel.parse(transport)
@@ -166,7 +166,7 @@ class Road:
         if transport is None:
             raise AssertionError("answered before it was offered")
         way = _way_of(transport)
-        if way is None or (way is Way.ICE and not self._allowed(way)):
+        if way is None or not self._allowed(way):
             raise NoRoad("The contact's client offers no way that is supported")
         attempt = self._taking = self._make(way)
         self._peer_transport = None
@@ -268,7 +268,7 @@ class Road:
         if self._peer_transport is not None and not self._closed:
             # The user has not accepted yet, and nothing of ours is told before. What needs nothing
             # of ours is what will be answered then.
-            if way is not Way.IN_BAND or self._offers >= MAX_OFFERS:
+            if way is not Way.IN_BAND or not self._allowed(way) or self._offers >= MAX_OFFERS:
                 self._reject()
                 return
             ibb.parse_transport(transport)
@@ -523,6 +523,7 @@ class Road:
         return self.features
 
     def _allowed(self, way: Way) -> bool:
+        """Whether it may be agreed on, whoever offers it."""
         # The peer's own SOCKS5 may be answered even where ours has nothing to offer: it fails then.
         if way is Way.SOCKS5:
             return True

@@ -14,6 +14,7 @@ from tests.support.side import E2E, FILE_TRANSFER, SECURABLE, Side
 pytest_plugins = ["tests.support.fixtures"]
 
 DATA = secrets.token_bytes(700_000)
+REMOTE_ERROR = 5  # File_Transfer_State_Change_Reason
 # Seconds; how long a machine that does many things at once may take.
 PATIENCE = 60.0
 
@@ -74,3 +75,10 @@ async def test_in_band_takes_the_place_of_a_data_channel_that_one_side_may_not_h
     async with pair_with(prosody, "ice,in-band", "in-band") as pair:
         assert await carried(prosody, pair.alice, pair.bob) == "xtls"
         assert await carried(prosody, pair.bob, pair.alice) == "xtls"
+
+
+async def test_in_band_that_one_side_may_not_have_is_refused(prosody: Prosody) -> None:
+    async with pair_with(prosody, "in-band", "direct,ice") as pair:
+        mine = await pair.alice.offer_file(prosody.jid("bob"), "file.bin", len(DATA))
+        assert await pair.alice.state(mine, 4, 5, timeout=PATIENCE) == (5, REMOTE_ERROR)
+        assert not incoming(pair.bob)

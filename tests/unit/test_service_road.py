@@ -262,6 +262,59 @@ async def test_what_the_peer_refuses_is_followed_by_the_next(
         assert "transport-reject" in actions
 
 
+async def test_in_band_that_the_user_does_not_allow_is_not_taken_when_it_is_offered_first() -> None:
+    only = frozenset({"direct", "ice"})
+    async with session(only, only) as ends:
+        road = Road(ends.bob.side.account, ends.bob.link)
+        with pytest.raises(NoRoad):
+            road.offered(ibb.build_transport(ibb.InBandOffer("x", 4096)))
+        road.close()
+
+
+async def test_in_band_that_the_user_does_not_allow_is_not_taken_before_the_answer() -> None:
+    async with two_sides() as (alice, bob):
+        alice.roads, bob.roads = ALL, frozenset({"direct"})
+        there: asyncio.Future[End] = asyncio.get_running_loop().create_future()
+
+        def offered(link: Link, content: Content) -> None:
+            end = End(bob, link, False, False)
+            end.road.offered(content.transport)
+            there.set_result(end)
+
+        bob.files.offered = offered  # type: ignore[method-assign]
+        ours = End(alice, alice.hub.open(bob.client.jid), False, False)
+        session = ours.link.session
+        await ours.link.send(session.initiate(ours.content(await ours.road.offer())))
+        theirs = await within(there)
+        offer = ibb.InBandOffer("instead", 4096)
+        await ours.link.send(session.transport_replace(ibb.build_transport(offer)))
+        await until(lambda: session.transport_state == "agreed")
+        assert "transport-reject" in alice.server.actions(theirs.link.own)
+        # What was offered first still holds.
+        answer = theirs.content(await theirs.road.answer())
+        theirs.link.post(theirs.link.session.accept(answer))
+        await within(ours.accepted.wait())
+        ends = Ends(ours, theirs)
+        await ends.carry(*await ends.connect())
+        assert "transport-accept" not in alice.server.actions(theirs.link.own)
+        for end in (ours, theirs):
+            end.road.close()
+            for stream in end.streams:
+                stream.abort()
+            end.link.end()
+        await alice.tasks.wait()
+        await bob.tasks.wait()
+
+
+async def test_in_band_that_the_user_does_not_allow_takes_no_ones_place() -> None:
+    async with session(ALL, frozenset({"direct", "ice"}), renewable=True) as ends:
+        await ends.connect()
+        ends.alice.road._lose()
+        assert not await within(ends.alice.road._replace(Way.IN_BAND))
+        assert "transport-reject" in ends.bob.side.server.actions(ends.bob.link.own)
+        assert not ends.bob.side.account.inband._streams
+
+
 async def test_when_nothing_works_both_hear_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(socks5, "connect", no_socks5)
     monkeypatch.setattr(roads, "REPLACE_TIMEOUT", 0.2)
