@@ -11,6 +11,10 @@ from telepathy_e2e.net.streams import CHUNK, Stream, StreamBroken
 # Channel.Type.FileTransfer: "the most frequent this signal will be emitted is once a second".
 PROGRESS_INTERVAL = 1.0
 
+# Seconds that the rest may keep silent after its sender has said that all was written: lost packets
+# are sent again within a few of them, and what has not come after half a minute does not come.
+REST_SECONDS = 30.0
+
 
 class Hash(Protocol):
     """What hashlib's objects are."""
@@ -18,6 +22,13 @@ class Hash(Protocol):
     def update(self, data: bytes, /) -> None: ...
 
     def digest(self) -> bytes: ...
+
+
+class Source(Protocol):
+    """Where payload comes from."""
+
+    async def read(self, limit: int) -> bytes:
+        """See ``Stream.read``."""
 
 
 class MoreThanAnnounced(Exception):
@@ -59,8 +70,34 @@ class Progress:
             self._tell(self.count)
 
 
+class RemoteSource:
+    """The peer's direction of a stream, which may be silent for as long as it likes, until its
+    sender says that all is on its way. What our own program takes its time for is not counted."""
+
+    def __init__(self, stream: Stream) -> None:
+        self._stream = stream
+        self._hurried = False
+        self._limit: asyncio.Timeout | None = None
+
+    def hurry(self) -> None:
+        """All was written: from now on silence has a bound."""
+        self._hurried = True
+        if self._limit is not None:
+            self._limit.reschedule(asyncio.get_running_loop().time() + REST_SECONDS)
+
+    async def read(self, limit: int) -> bytes:
+        """See ``Stream.read``."""
+        try:
+            async with asyncio.timeout(REST_SECONDS if self._hurried else None) as self._limit:
+                return await self._stream.read(limit)
+        except TimeoutError:
+            raise StreamBroken("the rest of it did not come") from None
+        finally:
+            self._limit = None
+
+
 async def copy(
-    source: Stream,
+    source: Source,
     sink: Stream,
     *,
     limit: int | None,

@@ -67,7 +67,9 @@ from telepathy_e2e.service.payload import (
     Hash,
     MoreThanAnnounced,
     Progress,
+    RemoteSource,
     SinkBroken,
+    Source,
     SourceBroken,
     copy,
 )
@@ -161,6 +163,8 @@ class FileTransfer(ProtectedChannel):
         self._streams: list[Stream] = []
         # The road, and what protects it.
         self._carried: list[Stream] = []
+        # What is received.
+        self._source: RemoteSource | None = None
         # Whether the payload goes on over another road where it was (spec/resume.md).
         self._endures = False
         loop = asyncio.get_running_loop()
@@ -412,7 +416,10 @@ class FileTransfer(ProtectedChannel):
         digests = {
             name: HASHES[name]() for name in self._checked_hashes() if not self.initial_offset
         }
-        moved = await self._copy(stream, sink, limit, list(digests.values()), exact=True)
+        source = self._source = RemoteSource(stream)
+        if link.ended:
+            source.hurry()
+        moved = await self._copy(source, sink, limit, list(digests.values()), exact=True)
         if limit is not None and moved < limit:
             raise TransferFailed(
                 REMOTE_ERROR,
@@ -485,7 +492,7 @@ class FileTransfer(ProtectedChannel):
             await delivered
 
     async def _copy(
-        self, source: Stream, sink: Stream, limit: int | None, hashes: list[Hash], *, exact: bool
+        self, source: Source, sink: Stream, limit: int | None, hashes: list[Hash], *, exact: bool
     ) -> int:
         progress = Progress(self.initial_offset, self._progressed)
         try:
@@ -623,7 +630,9 @@ class FileTransfer(ProtectedChannel):
                 self._confirm()
             elif self.requested or self.state == PENDING:
                 self._end(TransferFailed(REMOTE_ERROR, Terminated("Ended too early"), None))
-            # A sender may end the session while its last bytes are on the way: read on.
+            elif self._source is not None:
+                # A sender may end the session while its last bytes are on the way: read on.
+                self._source.hurry()
             return
         self._end(ended_by_peer(condition))
 

@@ -9,12 +9,14 @@ import pytest
 
 from telepathy_e2e.errors import EncryptionError, NetworkError
 from telepathy_e2e.net.streams import CHUNK, StreamBroken
+from telepathy_e2e.service import payload
 from telepathy_e2e.service.failures import SecurityFailed
 from telepathy_e2e.service.payload import (
     PROGRESS_INTERVAL,
     Hash,
     MoreThanAnnounced,
     Progress,
+    RemoteSource,
     SinkBroken,
     SourceBroken,
     copy,
@@ -107,6 +109,39 @@ async def test_a_slow_sink_holds_the_source_up() -> None:
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
+
+
+async def test_a_source_that_is_done_may_be_silent_for_a_while_and_not_for_ever(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(payload, "REST_SECONDS", 0.1)
+    feeder, stream = pipes()
+    source = RemoteSource(stream)
+    reading = asyncio.create_task(source.read(10))
+    await turns()
+    # Until it is done nobody asks how long it takes.
+    assert source._limit is not None
+    assert source._limit.when() is None
+    source.hurry()
+    stream.arrive(b"on its way")
+    assert await within(reading) == b"on its way"
+    with pytest.raises(StreamBroken):
+        await within(source.read(10))
+    # What has come is read, however late somebody asks.
+    stream.arrive(b"the rest")
+    assert await within(source.read(10)) == b"the rest"
+    feeder.close()
+
+
+async def test_a_read_that_waits_already_is_hurried_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(payload, "REST_SECONDS", 0.01)
+    _, stream = pipes()
+    source = RemoteSource(stream)
+    reading = asyncio.create_task(source.read(10))
+    await turns()
+    source.hurry()
+    with pytest.raises(StreamBroken):
+        await within(reading)
 
 
 async def test_progress_is_told_once_a_second_and_at_the_end(

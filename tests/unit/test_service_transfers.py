@@ -13,7 +13,7 @@ import pytest
 from telepathy_e2e.errors import Disconnected, InvalidArgument, NotAvailable
 from telepathy_e2e.jingle import ibb
 from telepathy_e2e.net.streams import Stream, StreamBroken
-from telepathy_e2e.service import enduring, transfers
+from telepathy_e2e.service import enduring, payload, transfers
 from telepathy_e2e.service.file_details import (
     ACCEPTED,
     CANCELLED,
@@ -214,18 +214,42 @@ async def test_in_the_clear_a_changed_byte_is_found_by_the_hash() -> None:
         assert alice.server.reason(bob.client.jid) == "media-error"
 
 
+def say_success(side: Side) -> None:
+    """The other side, which knows nothing of it, ends the session."""
+    session = side.hub.links()[0]
+    jingle = Element("{urn:xmpp:jingle:1}jingle", action="session-terminate", sid=session.sid)
+    reason = Element("{urn:xmpp:jingle:1}reason")
+    reason.append(Element("{urn:xmpp:jingle:1}success"))
+    jingle.append(reason)
+    iq = Element("{jabber:client}iq", {"type": "set", "id": "1", "from": session.peer})
+    iq.append(jingle)
+    side.client.iqs.receive(iq)
+
+
 async def test_success_that_is_told_before_anything_came_completes_nothing() -> None:
     async with offered() as (_, bob, mine, theirs):
-        session = bob.hub.links()[0]
-        jingle = Element("{urn:xmpp:jingle:1}jingle", action="session-terminate", sid=session.sid)
-        reason = Element("{urn:xmpp:jingle:1}reason")
-        reason.append(Element("{urn:xmpp:jingle:1}success"))
-        jingle.append(reason)
-        iq = Element("{jabber:client}iq", {"type": "set", "id": "1", "from": session.peer})
-        iq.append(jingle)
-        bob.client.iqs.receive(iq)
+        say_success(bob)
         assert theirs.state == CANCELLED
         mine.close()
+
+
+@pytest.mark.parametrize("policy", [Policy.OPPORTUNISTIC, Policy.OFF])
+async def test_a_sender_that_is_done_and_does_not_send_the_rest_ends_it(
+    policy: Policy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(payload, "REST_SECONDS", 0.05)
+    async with offered(policy=policy) as (_, bob, mine, theirs):
+        getting = await connect(await theirs.accept_file(*LOCAL, 0))
+        giving = await connect(await mine.provide_file(*LOCAL))
+        await giving.write(DATA[:1000])
+        assert await within(getting.read(1000)) == DATA[:1000]
+        say_success(bob)
+        assert theirs.state == OPEN
+        await until(lambda: theirs.state == CANCELLED)
+        assert theirs.failure is not None
+        mine.close()
+        for client in (getting, giving):
+            client.close()
 
 
 async def test_an_accept_that_comes_twice_or_late_is_refused() -> None:
