@@ -329,7 +329,7 @@ class Security(Guard):
             # Nobody reads any more, so nobody else would hear of it.
             await asyncio.wait({wanted, lost}, return_when=asyncio.FIRST_COMPLETED)
             if not wanted.done():
-                raise StreamBroken("another road has taken the place of this one")
+                raise StreamBroken("the road was lost")
         finally:
             for task in (reader, lost):
                 task.cancel()
@@ -401,6 +401,14 @@ class Security(Guard):
         The first may not: there, a cut cannot be told from somebody who wants protection to fail.
         """
         return self.renewable and self._protected is not None and not self._handshake.done()
+
+    def _tick(self) -> None:
+        if self.may_begin_again and self._protection is not None and self._protection.handshaking:
+            # A road that stalls there is no better than one that is cut there.
+            self._cut = True
+            self._lost.set()
+            return
+        super()._tick()
 
     def look(self) -> None:
         """Something came: see what it means.

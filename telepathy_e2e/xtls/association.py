@@ -133,6 +133,11 @@ class Association:
             awaited = "handshake" if self._state is State.HANDSHAKE else "hello"
             self._fail(f"the {awaited} took too long")
 
+    @property
+    def handshaking(self) -> bool:
+        """The handshake has begun and is not done: nothing but the road is needed for it."""
+        return self._state is State.HANDSHAKE
+
     # -- people -------------------------------------------------------------------------------
 
     def start_sas(self, now: float) -> None:

@@ -13,6 +13,7 @@ from telepathy_e2e.errors import EncryptionError, PeerError
 from telepathy_e2e.net.streams import Stream, StreamBroken
 from telepathy_e2e.service.failures import SecurityFailed
 from telepathy_e2e.service.secure_stream import DtlsStream
+from telepathy_e2e.xtls import association, protection
 from telepathy_e2e.xtls.association import MAX_EARLY, Handshake
 from telepathy_e2e.xtls.sealed import SEALED
 from tests.unit.service_support import (
@@ -139,6 +140,41 @@ async def test_a_later_road_that_is_cut_in_the_handshake_is_broken_and_the_first
         pair.roads[0].cut()
         with pytest.raises(SecurityFailed):
             await within(task)
+
+
+async def test_a_later_road_that_stalls_in_the_handshake_is_broken_and_the_first_a_failure(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with two_sides() as (alice, bob):
+        pair = await Secured(alice, bob, renewable=True).agree()
+        await pair.secured()
+        await pair.renew()
+        with monkeypatch.context() as hasty:
+            hasty.setattr(protection, "HANDSHAKE_TIMEOUT", 0.01)
+            with pytest.raises(StreamBroken):
+                await within(pair.ends[0].security.secure(pair.roads[0]))
+        assert pair.ends[0].payload.failures == []
+        await pair.renew()
+        await exchange(*await pair.secured())
+        pair = await Secured(alice, bob, renewable=True).agree()
+        monkeypatch.setattr(protection, "HANDSHAKE_TIMEOUT", 0.01)
+        with pytest.raises(SecurityFailed):
+            await within(pair.ends[0].security.secure(pair.roads[0]))
+
+
+async def test_a_hello_that_does_not_come_ends_it_on_a_later_road_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The servers keep it back, and would on another road."""
+    async with two_sides() as (alice, bob):
+        pair = await Secured(alice, bob, renewable=True).agree()
+        await pair.secured()
+        attacked(alice, Recorder(hold_epoch="1"))
+        await pair.renew()
+        monkeypatch.setattr(association, "HELLO_TIMEOUT", 0.01)
+        with pytest.raises(SecurityFailed):
+            await pair.secured()
+        await until(lambda: all(end.payload.failures for end in pair.ends))
 
 
 async def test_who_still_has_the_former_road_finds_it_broken() -> None:
