@@ -38,7 +38,6 @@ class DataRoad:
         credentials: of the session.
         label: of the channel.
         told: is given candidates for the peer, and whether they were the last.
-        silence: seconds after which a peer who is not heard is given up.
         wall: the time of day by which the peer's certificate is judged, aware.
     """
 
@@ -49,7 +48,6 @@ class DataRoad:
         credentials: Credentials,
         label: str,
         told: Callable[[tuple[Candidate, ...], bool], None],
-        silence: float | None = None,
         wall: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._label = label
@@ -67,7 +65,6 @@ class DataRoad:
             servers=(),
             events=self._happened,
             association=DataTransport,
-            silence=silence,
             found=self._way_found,
             wall=wall,
         )
@@ -99,6 +96,7 @@ class DataRoad:
         fingerprints: Sequence[DtlsFingerprint],
         remote_port: int,
         found: Callable[[], None] = lambda: None,
+        silence: float | None = None,
     ) -> DataStream:
         """The stream; waits as long as the caller lets it.
 
@@ -106,11 +104,14 @@ class DataRoad:
             role: ``client`` or ``server``, of DTLS.
             fingerprints: all must be of the peer's leaf.
             found: called when datagrams get through.
+            silence: seconds after which a peer who is not heard is given up; None: as in calls.
         Raises:
             StreamBroken: there is no way.
             SecurityError: the peer, or what DTLS agreed on, is not good.
         """
         self._found = found
+        if silence is not None:
+            self._road.give_up_after(silence)
         self._road.start(role, fingerprints, True)
         facts = await self._connected
         dtls = self._road.dtls

@@ -85,7 +85,6 @@ class Road:
         servers: Sequence[IceServer],
         events: Callable[[MediaEvent], None],
         association: type[SecureTransport] = SecureTransport,
-        silence: float | None = None,
         found: Callable[[], None] = lambda: None,
         wall: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
@@ -109,12 +108,16 @@ class Road:
         self._strict = True
         self._closed = False
         self._patience = patience()
-        self._silence = Silence(self._patience if silence is None else silence)
+        self._silence = Silence(self._patience)
         self._found = found
         self._wall = wall
         self.dtls: SecureTransport | None = None
         self.facts: DtlsFacts | None = None
         """Once connected."""
+
+    def give_up_after(self, seconds: float) -> None:
+        """Of silence, in the place of what people wait for in calls."""
+        self._silence.patience = seconds
 
     # -- the signalling -------------------------------------------------------------------------
 

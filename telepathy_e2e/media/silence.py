@@ -42,11 +42,11 @@ class Silence:
     """Of one peer.
 
     Args:
-        patience: seconds after which one that is not heard is given up.
+        patience: seconds after which one that is not heard is given up; may be changed.
     """
 
     def __init__(self, patience: float) -> None:
-        self._patience = patience
+        self.patience = patience
         self._since: float | None = None
         self._told = 0.0
 
@@ -66,7 +66,7 @@ class Silence:
         if not quiet:
             self._since = None
             return "back"
-        if now - self._since >= self._patience:
+        if now - self._since >= self.patience:
             return "gone"
         if now - self._told >= RETRY:
             self._told = now

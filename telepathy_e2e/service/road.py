@@ -497,8 +497,13 @@ class Road:
 
                 if self._security is None:
                     raise AssertionError("a data channel without a protection")
-                patience = RENEWABLE_SILENCE if self.renewable else None
-                return IceAttempt(self._account, self._link, self._security, patience, self._wall)
+                return IceAttempt(
+                    self._account, self._link, self._security, self._silence, self._wall
+                )
+
+    def _silence(self) -> float | None:
+        """Whether there is another road is known with the answer to the offer."""
+        return RENEWABLE_SILENCE if self.renewable else None
 
     def _wall(self) -> datetime:
         """By which certificates are judged: that of the first round."""

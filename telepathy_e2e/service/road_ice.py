@@ -50,7 +50,8 @@ class IceAttempt:
     """See ``road_attempt.Attempt``.
 
     Args:
-        silence: seconds after which a peer who is not heard is given up; None: as in calls.
+        silence: seconds after which a peer who is not heard is given up, as soon as both sides have
+            agreed on what they do then; None: as in calls.
         wall: the time of day by which the peer's certificate is judged: sessions may live longer
             than it (xtls-wire, section 8).
     """
@@ -62,7 +63,7 @@ class IceAttempt:
         account: Account,
         link: Link,
         protection: Protection,
-        silence: float | None = None,
+        silence: Callable[[], float | None] = lambda: None,
         wall: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._silence = silence
@@ -146,7 +147,6 @@ class IceAttempt:
             credentials=credentials,
             label=self._link.session.content_name if self._link.base.offered else self._link.sid,
             told=self._found,
-            silence=self._silence,
             wall=self._wall,
         )
         await self._road.gather(lambda: find_servers(self._account))
@@ -218,7 +218,7 @@ class IceAttempt:
                         limit.reschedule(asyncio.get_running_loop().time() + CHANNEL_TIMEOUT)
 
                 prints = (*leaf, *peer.ice.fingerprints)
-                stream = await road.connect(self._role, prints, peer.port, found)
+                stream = await road.connect(self._role, prints, peer.port, found, self._silence())
         except SecurityError as error:
             raise _refused(error) from error
         except StreamBroken as error:

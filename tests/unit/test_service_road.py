@@ -19,8 +19,8 @@ from telepathy_e2e.jingle import session as jingle
 from telepathy_e2e.jingle.data_channel import SCTP_NS
 from telepathy_e2e.jingle.stanzas import JINGLE_NS, Content
 from telepathy_e2e.jingle.ways import Way
-from telepathy_e2e.media import inside_aioice
-from telepathy_e2e.media.data_stream import closing
+from telepathy_e2e.media import data_road, inside_aioice
+from telepathy_e2e.media.data_stream import DataStream, closing
 from telepathy_e2e.net import socks5
 from telepathy_e2e.net.streams import Stream, StreamBroken
 from telepathy_e2e.service import road as roads
@@ -534,6 +534,26 @@ async def test_a_road_is_renewed_as_often_as_it_breaks(allowed: frozenset[str], 
         await ends.carry(*streams)
         assert not ends.alice.over
         assert not ends.bob.over
+
+
+@pytest.mark.parametrize("renewable", [True, False])
+async def test_a_data_channel_is_given_up_sooner_where_both_have_agreed_on_another_then(
+    renewable: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As with files, whose answer says so when the first data channel has been offered."""
+    only = frozenset({"ice"})
+    told: list[float | None] = []
+    connect = data_road.DataRoad.connect
+
+    async def watched(self: data_road.DataRoad, *args: Any) -> DataStream:
+        told.append(args[4])
+        return await connect(self, *args)
+
+    monkeypatch.setattr(data_road.DataRoad, "connect", watched)
+    async with session(only, only) as ends:
+        ends.alice.road.renewable = ends.bob.road.renewable = renewable
+        await ends.carry(*await ends.connect())
+    assert told == [roads.RENEWABLE_SILENCE if renewable else None] * 2
 
 
 async def test_offers_that_cross_end_in_one_road(monkeypatch: pytest.MonkeyPatch) -> None:
