@@ -66,6 +66,10 @@ SLICE: Final = 4 * 1024
 # Bytes that wait for the road. Past it nothing more of the peer is read: he could ask without
 # reading the answers. Two stanzas of the largest size.
 MAX_UNSENT: Final = 512 * 1024
+# After so many bytes a blank is sent when nothing else has followed for so many seconds, as in
+# tubes: some proxies (Prosody 0.12) keep up to 8 KiB of what they have read until more comes.
+BURST: Final = 8 * 1024
+PUSH_AFTER: Final = 0.05
 
 
 class XmlStream:
@@ -300,10 +304,17 @@ class XmlStream:
 
     async def _write(self, stream: Stream) -> None:
         """What is queued, until our closing tag is on the way."""
+        burst = 0
         while True:
-            await self._news.wait()
+            try:
+                async with asyncio.timeout(PUSH_AFTER if burst >= BURST else None):
+                    await self._news.wait()
+            except TimeoutError:
+                self._machine.push()
+                burst = 0
             self._news.clear()
             data = self._machine.data_to_send()
+            burst += len(data)
             self._in_flight = len(data)
             if data:
                 await stream.write(data)

@@ -223,6 +223,11 @@ class PeerStream:
             raise InvalidArgument("This is too large for one stanza")
         self._out += data
 
+    def push(self) -> None:
+        """Queue a blank, which means nothing (RFC 6120 section 4.6.1), behind all stanzas."""
+        if self._began and not self.closing:
+            self._out += b" "
+
     def close(self) -> None:
         """Queue our closing tag; what comes until the peer's still counts. May be repeated."""
         if self.closing:

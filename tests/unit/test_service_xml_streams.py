@@ -21,11 +21,13 @@ from telepathy_e2e.errors import (
 )
 from telepathy_e2e.jingle.stanzas import JINGLE_NS
 from telepathy_e2e.jingle.xml_streams import FEATURE
+from telepathy_e2e.net.streams import Stream
 from telepathy_e2e.service import xml_stream, xml_streams
 from telepathy_e2e.service.connection import Connection
 from telepathy_e2e.service.failures import SecurityFailed
 from telepathy_e2e.service.feature import Feature
 from telepathy_e2e.service.protected_peer import ProtectedPeer
+from telepathy_e2e.service.road import Road
 from telepathy_e2e.service.xml_stream import XmlStream
 from telepathy_e2e.service.xml_stream_security import StreamSecurity
 from telepathy_e2e.service.xml_streams import XmlStreams
@@ -617,6 +619,62 @@ async def test_stanzas_of_the_largest_size_go_through() -> None:
         ours.send(message(text))
         await until(lambda: bob.got)
         assert bob.bodies() == [text]
+
+
+class Hoarder:
+    """A road whose proxy keeps the end of what came at once until more comes."""
+
+    def __init__(self, stream: Stream) -> None:
+        self._stream = stream
+        self._kept = b""
+        self.read, self.close, self.abort = stream.read, stream.close, stream.abort
+
+    async def write(self, data: bytes) -> None:
+        whole = self._kept + data
+        passed = len(whole) - 8192 if len(data) > 8192 else len(whole)
+        self._kept = whole[passed:]
+        await self._stream.write(whole[:passed])
+
+    async def write_eof(self) -> None:
+        await self._stream.write(self._kept)
+        await self._stream.write_eof()
+
+
+async def test_what_a_proxy_keeps_back_is_pushed_through_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    connect = Road.connect
+
+    async def connected(road: Road) -> Hoarder:
+        return Hoarder(await connect(road))
+
+    monkeypatch.setattr(Road, "connect", connected)
+    async with stream_sides() as (alice, bob):
+        ours, theirs = await opened(alice, bob)
+        for sender, receiver in ((ours, bob), (theirs, alice)):
+            for number in (1, 2):
+                sender.send(message("x" * 20_000))
+                await until(lambda: len(receiver.got) == number)  # noqa: B023
+            # Several that make a burst together.
+            for _ in range(10):
+                sender.send(message("y" * 2_000))
+            await until(lambda: len(receiver.got) == 12)  # noqa: B023
+
+
+async def test_what_is_small_is_followed_by_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(xml_stream, "PUSH_AFTER", 0.0)
+    async with stream_sides() as (alice, bob):
+        ours, _ = await opened(alice, bob)
+        pushed: list[int] = []
+        ours._machine.push = lambda: pushed.append(len(bob.got))  # type: ignore[method-assign]
+        ours.send(message("x" * 2_000))
+        await until(lambda: len(bob.got) == 1)
+        await turns(50)
+        assert not pushed
+        ours.send(message("x" * 20_000))
+        await until(lambda: pushed)
+        await turns(50)
+        assert len(pushed) == 1
 
 
 async def test_a_session_that_is_talked_to_in_the_wrong_way_goes_on() -> None:

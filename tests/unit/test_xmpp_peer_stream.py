@@ -263,6 +263,21 @@ def test_blanks_between_stanzas_are_nothing() -> None:
 # -- what we send ---------------------------------------------------------------------------
 
 
+def test_a_blank_pushes_what_was_sent_and_is_nothing() -> None:
+    romeo, juliet = two()
+    romeo.push()
+    assert not romeo.unsent
+    romeo, juliet = opened()
+    romeo.send(message("first"))
+    romeo.push()
+    romeo.send(message("second"))
+    got = stanzas(juliet.receive_data(romeo.data_to_send()))
+    assert [each.findtext(CLIENT + "body") for each in got] == ["first", "second"]
+    romeo.close()
+    romeo.push()
+    assert romeo.data_to_send() == b"</stream:stream>"
+
+
 def test_nothing_is_sent_before_the_peer_has_opened() -> None:
     romeo, _ = two()
     romeo.start()
