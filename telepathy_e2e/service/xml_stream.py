@@ -67,8 +67,8 @@ SLICE: Final = 4 * 1024
 # reading the answers. Two stanzas of the largest size.
 MAX_UNSENT: Final = 512 * 1024
 # After so many bytes a blank is sent when nothing else has followed for so many seconds, as in
-# tubes: some proxies (Prosody 0.12) keep up to 8 KiB of what they have read until more comes.
-BURST: Final = 8 * 1024
+# tubes: some proxies (Prosody 0.12) keep up to 4 KiB of what they have read until more comes.
+BURST: Final = 1024
 PUSH_AFTER: Final = 0.05
 
 

@@ -164,3 +164,23 @@ async def test_a_tube_through_a_proxy_goes_on_when_the_proxy_cuts_it(
         for each in (asking, telling):
             each.close()
         await tube.close()
+
+
+async def test_a_proxy_keeps_nothing_back(prosody: Prosody, tmp_path: Path) -> None:
+    """Prosody's of 0.12 does, until more comes. Each of these would take 20 seconds."""
+    async with (
+        pair_with(prosody, "proxy", "proxy") as pair,
+        service(UNIX, tmp_path) as address,
+    ):
+        tube = await opened(pair, address)
+        reader, writer = await tube.connect()
+        for size in (1, 2_000, 4_000, 4_096, 5_000, 6_000, 7_000, 8_000, 8_192, 12_000, 16_000):
+            writer.write(bytes(size))
+            await reader.readexactly(size)
+        # The same in small pieces, as fast as they come.
+        for _ in range(400):
+            writer.write(b"x")
+            await asyncio.sleep(0)
+        await reader.readexactly(400)
+        writer.close()
+        await tube.close()

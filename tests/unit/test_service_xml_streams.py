@@ -631,7 +631,7 @@ class Hoarder:
 
     async def write(self, data: bytes) -> None:
         whole = self._kept + data
-        passed = len(whole) - 8192 if len(data) > 8192 else len(whole)
+        passed = len(whole) - 4096 if len(data) > 4096 else len(whole)
         self._kept = whole[passed:]
         await self._stream.write(whole[:passed])
 
@@ -652,8 +652,8 @@ async def test_what_a_proxy_keeps_back_is_pushed_through_it(
     async with stream_sides() as (alice, bob):
         ours, theirs = await opened(alice, bob)
         for sender, receiver in ((ours, bob), (theirs, alice)):
-            for number in (1, 2):
-                sender.send(message("x" * 20_000))
+            for number, size in ((1, 5_000), (2, 20_000)):
+                sender.send(message("x" * size))
                 await until(lambda: len(receiver.got) == number)  # noqa: B023
             # Several that make a burst together.
             for _ in range(10):
@@ -667,7 +667,7 @@ async def test_what_is_small_is_followed_by_nothing(monkeypatch: pytest.MonkeyPa
         ours, _ = await opened(alice, bob)
         pushed: list[int] = []
         ours._machine.push = lambda: pushed.append(len(bob.got))  # type: ignore[method-assign]
-        ours.send(message("x" * 2_000))
+        ours.send(message("x" * 500))
         await until(lambda: len(bob.got) == 1)
         await turns(50)
         assert not pushed
