@@ -52,8 +52,8 @@ ASK_AFTER: Final = 20.0
 DEAD_AFTER: Final = 40.0
 
 # After so many bytes something more is sent when nothing else has followed for so many seconds:
-# some proxies keep what they have read until more comes. Prosody's of 0.12 takes 8 KiB at a time and
-# passes on half of it; single bytes are four times as many on the road, with what protects them.
+# some proxies keep what they have read until more comes. Prosody's of 0.12 takes 8 KiB at a time
+# and passes on half of it; single bytes are four times as many on the road, being protected.
 BURST: Final = 1024
 PUSH_AFTER: Final = 0.05
 
