@@ -67,9 +67,10 @@ SLICE: Final = 4 * 1024
 # reading the answers. Two stanzas of the largest size.
 MAX_UNSENT: Final = 512 * 1024
 # After so many bytes a blank is sent when nothing else has followed for so many seconds, as in
-# tubes: some proxies (Prosody 0.12) keep up to 4 KiB of what they have read until more comes.
+# tubes: some proxies (Prosody 0.12) keep up to 4 KiB of what they have read until more comes. Then
+# further ones: a proxy that is busy may have found the first beside what it was to push.
 BURST: Final = 1024
-PUSH_AFTER: Final = 0.05
+PUSH_AFTER: Final = (0.05, 1.0, 10.0)
 
 
 class XmlStream:
@@ -305,16 +306,19 @@ class XmlStream:
     async def _write(self, stream: Stream) -> None:
         """What is queued, until our closing tag is on the way."""
         burst = 0
+        pushes: tuple[float, ...] = ()
         while True:
             try:
-                async with asyncio.timeout(PUSH_AFTER if burst >= BURST else None):
+                async with asyncio.timeout(pushes[0] if pushes else None):
                     await self._news.wait()
             except TimeoutError:
                 self._machine.push()
-                burst = 0
+                pushes = pushes[1:]
             self._news.clear()
             data = self._machine.data_to_send()
             burst += len(data)
+            if burst >= BURST:
+                burst, pushes = 0, PUSH_AFTER
             self._in_flight = len(data)
             if data:
                 await stream.write(data)
