@@ -25,8 +25,8 @@ from telepathy_e2e.service.capabilities import AUDIO_FEATURE, MESSAGES_FEATURE, 
 from telepathy_e2e.service.channel import Channel
 from telepathy_e2e.service.failures import SecurityFailed
 from telepathy_e2e.service.feature import Feature, text_of
-from telepathy_e2e.service.file_requests import demands
-from telepathy_e2e.service.requests import ChannelRequest
+from telepathy_e2e.service.peers import is_online
+from telepathy_e2e.service.requests import ChannelRequest, demands
 from telepathy_e2e.tasks import TaskOwner
 from telepathy_e2e.trust.policy import Demands
 from telepathy_e2e.xmpp import call_messages, messages
@@ -264,9 +264,7 @@ class Calls(Feature):
             raise
         call.attach(link, dialogue)
         call.attach_way(Offered(call, link))
-        link.seen_online = any(
-            each.jid == link.peer for each in self._account.client.resources(peer)
-        )
+        link.seen_online = is_online(self._account.client, link.peer)
         self._account.announce(call)
 
     def _check_room(self, peer: str) -> None:

@@ -10,12 +10,19 @@ from typing import Final
 from telepathy_e2e.jingle.files import FileOffer, Range
 from telepathy_e2e.jingle.names import safe_name
 from telepathy_e2e.service.capabilities import HASH_SHA256
+from telepathy_e2e.service.failures import Fault
 
 # File_Transfer_State
 PENDING, ACCEPTED, OPEN, COMPLETED, CANCELLED = 1, 2, 3, 4, 5
 # File_Transfer_State_Change_Reason
 NONE, REQUESTED, LOCAL_STOPPED, REMOTE_STOPPED, LOCAL_ERROR, REMOTE_ERROR = range(6)
 ENDED = (COMPLETED, CANCELLED)
+REASONS: Final = {
+    Fault.USER: LOCAL_STOPPED,
+    Fault.OURS: LOCAL_ERROR,
+    Fault.CONTACT: REMOTE_STOPPED,
+    Fault.PEER: REMOTE_ERROR,
+}
 # File_Hash_Type
 HASH_NONE = 0
 

@@ -10,12 +10,10 @@ from telepathy_e2e.errors import InvalidArgument
 from telepathy_e2e.service import names
 from telepathy_e2e.service.capabilities import HASH_SHA256
 from telepathy_e2e.service.file_details import HASH_NONE, UNKNOWN_SIZE, FileDetails
-from telepathy_e2e.service.requests import ChannelRequest
+from telepathy_e2e.service.requests import ChannelRequest, demands
 from telepathy_e2e.trust.policy import Demands
 
 _FT = names.FILE_TRANSFER + "."
-_E2E = names.END_TO_END_SECURITY + "."
-_SECURABLE = names.SECURABLE + "."
 
 # Long enough for any note that goes with a file; it travels in one stanza.
 MAX_DESCRIPTION = 8192
@@ -29,7 +27,6 @@ class FileRequest:
     handle: int
     details: FileDetails
     demands: Demands
-    replaces: str
 
 
 def parse(request: ChannelRequest) -> FileRequest:
@@ -42,7 +39,6 @@ def parse(request: ChannelRequest) -> FileRequest:
         handle=request.handle,
         details=_details(request.properties),
         demands=demands(request.properties),
-        replaces=str(request.properties.get(_E2E + "Replaces", "/")),
     )
 
 
@@ -86,14 +82,3 @@ def _details(request: Mapping[str, object]) -> FileDetails:
         date=number("Date"),
         uri=text("URI"),
     )
-
-
-def demands(request: Mapping[str, object]) -> Demands:
-    """What a request asks the channel to guarantee (EndToEndSecurity1, Securable)."""
-
-    def asked(*keys: str) -> bool:
-        return any(request.get(key) is True for key in keys)
-
-    verified = asked(_E2E + "RequireVerified", _SECURABLE + "Verified")
-    encrypted = asked(_E2E + "RequireEncrypted", _SECURABLE + "Encrypted")
-    return Demands(encrypted=encrypted or verified, verified=verified)

@@ -8,9 +8,15 @@ from dataclasses import replace
 from telepathy_e2e.errors import NotCapable, Offline
 from telepathy_e2e.service.capabilities import XTLS_FEATURE
 from telepathy_e2e.xmpp.client import Client, Resource
+from telepathy_e2e.xmpp.jid import bare
 
 # Whether a program of a contact takes what is to be offered; its features are known.
 Takes = Callable[[Resource], bool]
+
+
+def is_online(client: Client, full_jid: str) -> bool:
+    """Whether this program of a contact shows itself to us."""
+    return any(each.jid == full_jid for each in client.resources(bare(full_jid)))
 
 
 def check_reachable(client: Client, bare_jid: str, takes: Takes, what: str) -> None:

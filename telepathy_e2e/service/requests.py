@@ -9,6 +9,7 @@ from telepathy_e2e.errors import InvalidArgument, InvalidHandle, NotImplementedB
 from telepathy_e2e.service import names
 from telepathy_e2e.service.capabilities import ChannelClass
 from telepathy_e2e.service.handles import HANDLE_TYPE_NONE, Handles
+from telepathy_e2e.trust.policy import Demands
 
 _CHANNEL = names.CHANNEL + "."
 CHANNEL_TYPE = _CHANNEL + "ChannelType"
@@ -16,6 +17,7 @@ TARGET_HANDLE_TYPE = _CHANNEL + "TargetHandleType"
 TARGET_HANDLE = _CHANNEL + "TargetHandle"
 TARGET_ID = _CHANNEL + "TargetID"
 REQUESTED = _CHANNEL + "Requested"
+REPLACES = names.END_TO_END_SECURITY + ".Replaces"
 
 
 @dataclass(frozen=True)
@@ -81,3 +83,21 @@ def _target(request: Mapping[str, object], target_type: int, handles: Handles) -
         handles.inspect(handle, target_type)
         return handle
     raise InvalidHandle("Say whom the channel is for: TargetHandle or TargetID")
+
+
+def demands(properties: Mapping[str, object]) -> Demands:
+    """What a request asks the channel to guarantee (EndToEndSecurity1, Securable)."""
+
+    def asked(*keys: str) -> bool:
+        return any(properties.get(key) is True for key in keys)
+
+    verified = asked(names.END_TO_END_SECURITY + ".RequireVerified", names.SECURABLE + ".Verified")
+    encrypted = asked(
+        names.END_TO_END_SECURITY + ".RequireEncrypted", names.SECURABLE + ".Encrypted"
+    )
+    return Demands(encrypted=encrypted or verified, verified=verified)
+
+
+def replaces(properties: Mapping[str, object]) -> str:
+    """Object path of the channel that the requested one shall take over from, or ``/``."""
+    return str(properties.get(REPLACES, "/"))

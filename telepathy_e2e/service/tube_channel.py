@@ -16,7 +16,6 @@ from telepathy_e2e.errors import (
     NotCapable,
     PeerError,
     TelepathyError,
-    Terminated,
 )
 from telepathy_e2e.jingle import tubes
 from telepathy_e2e.jingle.stanzas import Content
@@ -25,14 +24,8 @@ from telepathy_e2e.net.local import LocalListener
 from telepathy_e2e.net.streams import StreamBroken
 from telepathy_e2e.service.account import Account
 from telepathy_e2e.service.capabilities import takes_tubes
-from telepathy_e2e.service.failures import SecurityFailed
-from telepathy_e2e.service.file_details import LOCAL_ERROR, LOCAL_STOPPED, REMOTE_ERROR
-from telepathy_e2e.service.road import Road
+from telepathy_e2e.service.failures import Fault, SecurityFailed, SessionFailed, road_broke
 from telepathy_e2e.service.sessions import Link
-from telepathy_e2e.service.transfer_failures import (
-    TransferFailed,
-    road_broke,
-)
 from telepathy_e2e.service.tube_pump import Pump
 from telepathy_e2e.service.tube_session import (
     OPEN,
@@ -73,25 +66,12 @@ class TubeChannel(TubeSession):
         pump = self._pump
         if self.closed:
             return
-        if pump is None or self.state != OPEN or self._over:
+        if pump is None or self.state != OPEN or self.over:
             declined = not self.requested and not self._begun
             condition = "decline" if declined else "cancel"
-            self._end(TransferFailed(LOCAL_STOPPED, closed_here(), condition))
+            self._end(SessionFailed(closed_here(), condition, Fault.USER))
             return
         self._leave(closed_here())
-
-    def disconnected(self, error: TelepathyError, stopped: bool) -> None:
-        """The connection goes: the tube with it."""
-        self._end(TransferFailed(LOCAL_STOPPED if stopped else LOCAL_ERROR, error, "gone"))
-
-    def peer_offline(self) -> None:
-        """The peer's client went offline. Of an open tube the road knows whether it is over."""
-        if self.state != OPEN:
-            self._end(
-                TransferFailed(
-                    REMOTE_ERROR, Terminated("The contact's client went offline"), "gone"
-                )
-            )
 
     # -- offering ---------------------------------------------------------------------------
 
@@ -124,33 +104,17 @@ class TubeChannel(TubeSession):
             self._begun = False
             raise
         self.check_alive()
-        if self.replaces != "/" and (replaced := self._account.channels.get(self.replaces)):
-            replaced.close()
+        self._take_over()
         self.parameters = dict(parameters)
         self._set_state(REMOTE_PENDING)
         self._start(self._propose(peer))
 
     async def _propose(self, peer: Resource) -> None:
         """The script of the side that offers."""
-        link = self._attach(self._account.hub.open(peer.jid))
-        link.seen_online = True
-        road = self._road = Road(
-            self._account, link, self.security, renewable=True, features=peer.features
-        )
-        # First: a transport may have its encryption of it.
-        security = await self.security.offer(link, peer)
-        content = Content(
-            creator="initiator",
-            name="tube",
-            senders="both",
-            description=tubes.build(self._tube),
-            transport=await road.offer(),
-            security=security,
-        )
-        self.security.offered(content)
-        await link.send(link.session.initiate(content))
+        self._attach(self._account.hub.open(peer.jid))
+        await self._send_initiate(peer, tubes.build(self._tube))
         await self._answer
-        await self._carry(link, road)
+        await self._carry()
 
     # -- accepting --------------------------------------------------------------------------
 
@@ -173,10 +137,8 @@ class TubeChannel(TubeSession):
             parameters=offer.parameters,
             demands=Demands(encrypted=False, verified=False),
         )
-        channel.security.received_offer(link, content)
-        channel._road = Road(account, link, channel.security, renewable=True)
-        channel._road.offered(content.transport)
         channel._attach(link)
+        channel._received_initiate(content)
         return channel
 
     def _check_accept(self) -> None:
@@ -200,65 +162,48 @@ class TubeChannel(TubeSession):
 
     async def _take(self) -> None:
         """The script of the side that accepts."""
-        link, road = self._link, self._road
-        if link is None or road is None:  # pragma: no cover - incoming() sets both
-            raise AssertionError("accepted before it was offered")
-        # First, since people may be asked, and the peer may replace the transport meanwhile.
         security = await self.security.accept()
-        content = Content(
-            creator="initiator",
-            name=link.session.content_name,
-            senders="both",
-            description=tubes.build_answer(self._tube),
-            transport=await road.answer(),
-            security=security,
-        )
-        self.security.accepted(content)
-        # Not awaited: the candidates can be tried while the acknowledgement is on its way.
-        link.post(link.session.accept(content))
-        await self._carry(link, road)
+        await self._send_accept(tubes.build_answer(self._tube), security)
+        await self._carry()
 
     # -- what both come to ------------------------------------------------------------------
 
-    async def _carry(self, link: Link, road: Road) -> None:
+    async def _carry(self) -> None:
         """One road after the other, until one side has closed the tube."""
-        road.lost = self.security.road_lost
         limits = self.limits[not self.requested]
-        pump = self._pump = Pump(Multiplexer(link.role, limits), self, self._tasks)
+        pump = self._pump = Pump(Multiplexer(self._link.role, limits), self, self._tasks)
         loop = asyncio.get_running_loop()
         short = 0
         while True:
             since = loop.time()
             try:
-                self._stream = await road.connect()
-                stream = await self.security.secure(self._stream)
+                stream = await self._secure_stream()
                 since = loop.time()
                 if self.state != OPEN:
                     self._set_state(OPEN)
                 await pump.run(stream)
                 break
             except (StreamBroken, SecurityFailed) as error:
-                if self._stream is not None:
-                    self._stream.abort()
+                for broken in self._carried:
+                    broken.abort()
                 short = short + 1 if loop.time() - since < SHORT_LIFE else 0
-                if not road_broke(error) or not self._goes_on(link) or short > MAX_SHORT:
+                if not road_broke(error) or not self._goes_on() or short > MAX_SHORT:
                     raise
                 log.info("a tube lost its road, and looks for another: %s", error)
             except PeerError as error:
                 log.warning("a tube was ended, for what its other side sent: %s", error)
-                raise TransferFailed(
-                    REMOTE_ERROR,
+                raise SessionFailed(
                     NetworkError("The contact's client sent what makes no sense in a tube"),
                     "failed-application",
                 ) from error
         stream.close()
-        self._end(TransferFailed(REMOTE_ERROR, closed_there(), "success"))
+        self._end(SessionFailed(closed_there(), "success"))
 
-    def _goes_on(self, link: Link) -> bool:
+    def _goes_on(self) -> bool:
         """Whether another road is wanted when one broke; the first is the road's own affair."""
         # Once it is known who is there; people may still be asked, and what they say holds on.
         was_up = self.state == OPEN or self.encrypted
-        return was_up and not self.closed and not link.ended
+        return was_up and not self.closed and not self._link.ended
 
     def _leave(self, error: TelepathyError) -> None:
         """Close an open tube: the channel goes at once, the session when all has arrived."""
@@ -277,4 +222,4 @@ class TubeChannel(TubeSession):
 
     async def _cut_off(self) -> None:
         await asyncio.sleep(LEAVE_SECONDS)
-        self._end(TransferFailed(LOCAL_STOPPED, closed_here(), "success"))
+        self._end(SessionFailed(closed_here(), "success", Fault.USER))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING
 from xml.etree.ElementTree import Element
 
@@ -13,34 +12,29 @@ from telepathy_e2e.jingle.tubes import Kind
 from telepathy_e2e.service import names
 from telepathy_e2e.service.capabilities import takes_tubes
 from telepathy_e2e.service.channel import Channel
-from telepathy_e2e.service.failures import NoRoad, SecurityFailed
-from telepathy_e2e.service.feature import Feature, text_of
-from telepathy_e2e.service.file_requests import demands
+from telepathy_e2e.service.feature import text_of
 from telepathy_e2e.service.peers import check_reachable
-from telepathy_e2e.service.requests import ChannelRequest
+from telepathy_e2e.service.requests import REPLACES, ChannelRequest, demands
 from telepathy_e2e.service.sessions import Link
-from telepathy_e2e.xmpp.jid import bare
+from telepathy_e2e.service.stream_channels import StreamChannels
 
 if TYPE_CHECKING:
     from telepathy_e2e.service.account import Account
     from telepathy_e2e.service.tube_channel import TubeChannel
     from telepathy_e2e.service.tube_session import TubeSession
 
-log = logging.getLogger(__name__)
-
 # The property of each type that names the service.
 SERVICES = {
     names.STREAM_TUBE: names.STREAM_TUBE + ".Service",
     names.DBUS_TUBE: names.DBUS_TUBE + ".ServiceName",
 }
-_REPLACES = names.END_TO_END_SECURITY + ".Replaces"
 
 
-class Tubes(Feature):
+class Tubes(StreamChannels):
     """See ``feature.ChannelManager`` and ``feature.ApplicationManager``, whose docstrings hold."""
 
     def __init__(self, account: Account) -> None:
-        self._account = account
+        super().__init__(account)
         # Closed here, while the last bytes are on their way: no channels any more.
         self._leaving: dict[TubeSession, None] = {}
 
@@ -52,8 +46,7 @@ class Tubes(Feature):
     async def create(self, request: ChannelRequest) -> Channel:
         target = self._account.handles.inspect(request.handle)
         service = self._service(request)
-        replaces = str(request.properties.get(_REPLACES, "/"))
-        self._check_replaced(replaces, request.channel_type, target)
+        replaced = self._replaced(request, target, "such tube")
         check_reachable(self._account.client, target, takes_tubes, "tubes")
         return _tube(request.channel_type)(
             self._account,
@@ -62,7 +55,7 @@ class Tubes(Feature):
             requested=True,
             service=service,
             demands=demands(request.properties),
-            replaces=replaces,
+            replaces=replaced,
         )
 
     async def ensure(self, request: ChannelRequest) -> tuple[bool, Channel]:
@@ -76,7 +69,7 @@ class Tubes(Feature):
                 and channel.target_handle == request.handle
                 and channel.service == service
                 and channel.security.demands == asked
-                and _REPLACES not in request.properties
+                and REPLACES not in request.properties
             ):
                 return False, channel
         return True, await self.create(request)
@@ -90,13 +83,6 @@ class Tubes(Feature):
         tubes.build(tubes.Tube(Kind.STREAM, service))  # whether the name can be sent
         return service
 
-    def _check_replaced(self, replaces: str, channel_type: str, target: str) -> None:
-        if replaces == "/":
-            return
-        channel = self._account.channels.get(replaces)
-        if channel is None or (channel.channel_type, channel.target_id) != (channel_type, target):
-            raise InvalidArgument("Replaces names no such tube with this contact")
-
     # -- offered ----------------------------------------------------------------------------
 
     def understands(self, description: Element) -> bool:
@@ -108,22 +94,7 @@ class Tubes(Feature):
             return
         kind = tubes.parse(content.description).kind
         channel_type = names.STREAM_TUBE if kind is Kind.STREAM else names.DBUS_TUBE
-        account = self._account
-        peer = bare(link.peer)
-        try:
-            channel = _tube(channel_type).incoming(
-                account, link, content, account.handles.of_jid(peer)
-            )
-        except SecurityFailed as failure:
-            # Nobody is shown an offer that cannot be taken, so this is where it can be seen.
-            log.info("an offer of a tube was refused: %s", failure.error)
-            link.terminate(failure.condition)
-            return
-        except NoRoad:
-            link.terminate("unsupported-transports")
-            return
-        link.seen_online = any(each.jid == link.peer for each in account.client.resources(peer))
-        account.announce(channel)
+        self._show(link, content, _tube(channel_type).incoming, "tube")
 
     # -- the end ----------------------------------------------------------------------------
 

@@ -1,8 +1,7 @@
 """One XML stream with one program of a contact (XEP-0247), from offer to end.
 
-``_initiate`` and ``_respond`` are the two scripts; whatever goes wrong comes out of them, or out of
-the session's events, and ends in ``_end``; nothing else ends a stream. There is no channel: nobody
-here asked for one, and what a stream carries is shown by whoever it is for.
+``_initiate`` and ``_respond`` are the two scripts; ``stream_session`` says how they end. There is
+no channel: nobody here asked for one, and what a stream carries is shown by whoever it is for.
 """
 
 from __future__ import annotations
@@ -10,9 +9,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import sys
-from collections.abc import AsyncIterator, Callable, Coroutine
-from typing import TYPE_CHECKING, Any, Final, Literal
+from collections.abc import AsyncIterator, Callable
+from typing import TYPE_CHECKING, ClassVar, Final, Literal
 from xml.etree.ElementTree import Element
 
 from telepathy_e2e.errors import (
@@ -23,18 +21,21 @@ from telepathy_e2e.errors import (
     SecurityError,
     TelepathyError,
 )
-from telepathy_e2e.jingle import session as jingle
 from telepathy_e2e.jingle import xml_streams
 from telepathy_e2e.jingle.stanzas import Content
 from telepathy_e2e.net.streams import Stream, StreamBroken
 from telepathy_e2e.role import Role
-from telepathy_e2e.service.failures import NoRoad, SecurityFailed
+from telepathy_e2e.service.failures import (
+    Fault,
+    NoRoad,
+    SessionFailed,
+    failure_of,
+    road_broke,
+)
 from telepathy_e2e.service.protected_peer import ProtectedPeer
-from telepathy_e2e.service.road import Road
-from telepathy_e2e.service.transfer_failures import failure_of, road_broke
+from telepathy_e2e.service.stream_session import REASON_GRACE, StreamSession
 from telepathy_e2e.service.xml_stream_security import StreamSecurity
-from telepathy_e2e.tasks import TaskOwner
-from telepathy_e2e.xmpp.client import IqTimeout, Resource, StanzaError
+from telepathy_e2e.xmpp.client import Resource
 from telepathy_e2e.xmpp.iq import IQ, IQ_TIMEOUT, Iqs
 from telepathy_e2e.xmpp.jid import bare
 from telepathy_e2e.xmpp.peer_stream import (
@@ -58,8 +59,6 @@ SETUP_SECONDS: Final = 300.0
 IDLE_SECONDS: Final = 120.0
 # Seconds for the other side's closing tag, and for its session-terminate: some round trips.
 CLOSE_SECONDS: Final = 5.0
-# Seconds in which the reason may come after the road broke, as for files.
-REASON_SECONDS: Final = 2.0
 # Bytes read at once, and parsed before everybody else has a turn.
 CHUNK: Final = 16 * 1024
 SLICE: Final = 4 * 1024
@@ -73,8 +72,8 @@ BURST: Final = 1024
 PUSH_AFTER: Final = (0.05, 1.0, 10.0)
 
 
-class XmlStream:
-    """See the module; ``sessions.Application`` and ``guard.Payload``.
+class XmlStream(StreamSession):
+    """See the module, and ``guard.Payload``.
 
     Args:
         account: the connection's services.
@@ -88,9 +87,11 @@ class XmlStream:
         ours: this side initiated the session.
         ready: done when stanzas can be sent; holds the error if that never came.
         answered: the session is accepted, or this side did not initiate it.
-        over: nothing of it is left.
     """
 
+    content_name: ClassVar[str] = xml_streams.CONTENT_NAME
+    senders: ClassVar[str] = "both"
+    security: StreamSecurity
     receives = True
 
     def __init__(
@@ -104,8 +105,6 @@ class XmlStream:
         accepted: Callable[[bytes], bool],
         quiet: bool,
     ) -> None:
-        self._account = account
-        self._link = link
         self._received = received
         self._opened = opened
         self._ended = ended
@@ -113,23 +112,18 @@ class XmlStream:
         self.object_path = account.next_path("XMLStream")
         self.target_id = bare(link.peer)
         self.target_handle = account.handles.of_jid(self.target_id)
-        self.security = StreamSecurity(account, self, accepted=accepted, quiet=quiet)
+        super().__init__(account, StreamSecurity(account, self, accepted=accepted, quiet=quiet))
         self.peer = link.peer
         self.ours = link.role is Role.INITIATOR
-        self.over = False
         self.answered = not self.ours
-        self._road = Road(account, link, self.security)
         self._machine = PeerStream(link.role, link.own, link.peer)
         self.iqs = Iqs(self._send_or_drop)
         self.iqs.own = link.own
-        self._tasks = TaskOwner(self.object_path)
-        self._streams: list[Stream] = []
         self._idle: asyncio.TimerHandle | None = None
         loop = asyncio.get_running_loop()
         self.ready: asyncio.Future[None] = loop.create_future()
-        self._accepted: asyncio.Future[None] = loop.create_future()
         # The peer ended the session; the peer's closing tag came.
-        self._terminated: asyncio.Future[None] = loop.create_future()
+        self._peer_ended: asyncio.Future[None] = loop.create_future()
         self._peer_closed: asyncio.Future[None] = loop.create_future()
         self._closes = False
         self._in_flight = 0
@@ -138,7 +132,7 @@ class XmlStream:
         self._room.set()
         # All that was queued is on the road.
         self._written = asyncio.Event()
-        link.application = self
+        self._attach(link)
 
     # -- what features do with it -------------------------------------------------------------
 
@@ -191,12 +185,12 @@ class XmlStream:
     def close(self) -> None:
         """End it in order: what was sent before still arrives."""
         if not self.ready.done():
-            self._end("cancel", Disconnected("The stream was closed"))
+            self._end(SessionFailed(Disconnected("The stream was closed"), "cancel", Fault.OURS))
         elif not self.over and not self._machine.closing:
             self._closes = True
             self._machine.close()
             self._queued()
-            self._start("close", self._closing())
+            self._start(self._closing(), "close")
 
     def abandon(self, condition: str | None, error: TelepathyError) -> None:
         """End it at once: the contact left the list, the connection goes.
@@ -204,14 +198,14 @@ class XmlStream:
         Args:
             condition: the reason for the peer; None: he is told by other means.
         """
-        self._end(condition, error)
+        self._end(SessionFailed(error, condition, Fault.OURS))
 
     # -- the two scripts ----------------------------------------------------------------------
 
     def initiate(self, peer: Resource) -> None:
         self._link.seen_online = True
         self._road.features = peer.features
-        self._start("script", self._initiate(peer))
+        self._start(self._initiate(peer))
 
     def respond(self, content: Content) -> None:
         """The peer's offer.
@@ -220,49 +214,26 @@ class XmlStream:
             PeerError, NoRoad, SecurityFailed: it cannot be taken.
         """
         xml_streams.check_offer(content.description, content.senders)
-        self.security.received_offer(self._link, content)
-        self._road.offered(content.transport)
-        self._start("script", self._respond())
+        self._received_initiate(content)
+        self._start(self._respond())
 
     async def _initiate(self, peer: Resource) -> None:
-        link = self._link
         async with _limit(SETUP_SECONDS):
-            security = await self.security.offer(link, peer)
-            content = self._content(await self._road.offer(), security)
-            self.security.offered(content)
-            await link.send(link.session.initiate(content))
-            await self._accepted
+            await self._send_initiate(peer, xml_streams.build())
+            await self._answer
             stream = await self._protect()
         await self._talk(stream)
 
     async def _respond(self) -> None:
-        link = self._link
         async with _limit(SETUP_SECONDS):
             security = await self.security.accept()
-            content = self._content(await self._road.answer(), security)
-            self.security.accepted(content)
-            link.post(link.session.accept(content))
+            await self._send_accept(xml_streams.build(), security)
             stream = await self._protect()
         await self._talk(stream)
 
-    def _content(self, transport: Element, security: Element | None) -> Content:
-        session = self._link.session
-        name = (
-            xml_streams.CONTENT_NAME if self._link.role is Role.INITIATOR else session.content_name
-        )
-        return Content(
-            creator="initiator",
-            name=name,
-            senders="both",
-            description=xml_streams.build(),
-            transport=transport,
-            security=security,
-        )
-
     async def _protect(self) -> Stream:
-        """The road, the handshake, the people. It is protected, or this raises."""
-        road = self._keep(await self._road.connect())
-        stream = self._keep(await self.security.secure(road))
+        """It is protected, and with whoever holds an identity, or this raises."""
+        stream = await self._secure_stream()
         self.security.check_identity()
         return stream
 
@@ -270,7 +241,7 @@ class XmlStream:
         self._machine.start()
         self._active()
         self._queued()
-        self._start("write", self._write(stream))
+        self._start(self._write(stream), "write")
         while not self._machine.over:
             data = await stream.read(CHUNK)
             if not data:
@@ -296,11 +267,11 @@ class XmlStream:
                     else:
                         self._received(stanza, self.mark())
                 case PeerFailed(condition):
-                    raise _PeerGaveUp(condition)
+                    raise SessionFailed(NetworkError(condition), "failed-application")
                 case PeerClosed():
                     self._peer_closed.set_result(None)
                     if not self._closes:
-                        self._start("close", self._closed_by_peer())
+                        self._start(self._closed_by_peer(), "close")
         self._queued()
 
     async def _write(self, stream: Stream) -> None:
@@ -347,43 +318,26 @@ class XmlStream:
 
     async def _closing(self) -> None:
         """Our closing tag is on the way: the peer answers with his, then we end the session."""
-        await self._either(self._peer_closed, self._terminated)
-        self._end("success", Disconnected("The stream was closed"))
+        await self._either(self._peer_closed, self._peer_ended)
+        self._finish()
 
     async def _closed_by_peer(self) -> None:
         """His closing tag came and ours is on its way. He ends the session (XEP-0247)."""
-        await self._either(self._terminated)
-        self._end("success", Disconnected("The contact's client closed the stream"))
+        await self._either(self._peer_ended)
+        self._finish()
+
+    def _finish(self) -> None:
+        self._link.terminate("success")
+        self._complete()
 
     async def _either(self, *futures: asyncio.Future[None], seconds: float = CLOSE_SECONDS) -> None:
         await asyncio.wait(futures, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
 
-    def _start(self, what: str, script: Coroutine[Any, Any, None]) -> None:
-        self._tasks.start(what, self._run(script), script=script)
-
-    async def _run(self, script: Coroutine[Any, Any, None]) -> None:
-        try:
-            await script
-        except _PeerGaveUp as error:
-            log.info("a contact's client ended an XML stream: %s", error)
-            self._end("failed-application", NetworkError(str(error)))
-        except (
-            SecurityFailed,
-            TelepathyError,
-            PeerError,
-            NoRoad,
-            StanzaError,
-            IqTimeout,
-        ) as error:
-            if road_broke(error) and not self._terminated.done():
-                # Who gives up closes the road and says why through the servers, which is slower.
-                await self._either(self._terminated, seconds=REASON_SECONDS)
-            elif isinstance(error, PeerError):
-                await self._say_why()
-            self._fail(error)
-        finally:
-            if sys.exception() is not None:  # a fault of this program
-                self._end("cancel", NotAvailable("Internal error"))
+    async def _await_reason(self, error: Exception) -> None:
+        if road_broke(error):
+            await self._either(self._peer_ended, seconds=REASON_GRACE)
+        elif isinstance(error, PeerError):
+            await self._say_why()
 
     async def _say_why(self) -> None:
         """What was queued about the peer's mistake, if he still reads."""
@@ -395,36 +349,20 @@ class XmlStream:
                 await self._written.wait()
 
     def _fail(self, error: Exception) -> None:
-        failure = failure_of(error)
-        condition = failure.condition
-        if isinstance(error, PeerError) and not isinstance(error, SecurityError):
-            condition = "failed-application"
         log.info("an XML stream failed: %s", error)
-        self._end(condition, failure.error)
+        failure = failure_of(error)
+        if isinstance(error, PeerError) and not isinstance(error, SecurityError):
+            failure = SessionFailed(failure.error, "failed-application")
+        self._end(failure)
 
-    def _end(self, condition: str | None, error: TelepathyError) -> None:
-        if self.over:
-            return
-        self.over = True
-        if condition is not None:
-            self._link.terminate(condition)
-        if not self._link.ended:
-            self._link.end()
+    def _release(self, failure: SessionFailed | None) -> None:
+        super()._release(failure)
         if self._idle is not None:
             self._idle.cancel()
-        self.security.finished()
         self.iqs.close()
-        self._road.close()
-        for stream in self._streams:
-            if condition == "success":
-                stream.close()
-            else:
-                stream.abort()
-        if not self.ready.done():
-            self.ready.set_exception(error)
+        if failure is not None and not self.ready.done():
+            self.ready.set_exception(failure.error)
             self.ready.exception()  # nobody need wait for it
-        self._accepted.cancel()
-        self._tasks.cancel()
         self._ended(self)
 
     def _active(self) -> None:
@@ -439,31 +377,10 @@ class XmlStream:
             self._active()
             self._queued()
 
-    def _keep(self, stream: Stream) -> Stream:
-        self._streams.append(stream)
-        return stream
+    # -- what the peer says -------------------------------------------------------------------
 
-    # -- ``sessions.Application`` -------------------------------------------------------------
-
-    def session_event(self, event: jingle.Event) -> None:
-        match event:
-            case jingle.Accepted(content):
-                self._answer(content)
-            case jingle.Terminated(reason):
-                if not self._terminated.done():
-                    self._terminated.set_result(None)
-                if reason.condition != "success" or not self._machine.closing:
-                    self._end(None, NetworkError("The contact's client ended the stream"))
-            case jingle.SecurityInfo(payload):
-                self.security.receive(payload)
-            case jingle.SessionInfo():
-                raise PeerError(
-                    "unknown session-info", "feature-not-implemented", jingle="unsupported-info"
-                )
-            case _:
-                self._road.session_event(event)
-
-    def _answer(self, content: Content) -> None:
+    def _accepted(self, content: Content) -> None:
+        # As for channels, but for the reasons that the peer is told: see ``_fail``.
         self.answered = True
         try:
             xml_streams.check_answer(content.description, content.senders)
@@ -475,26 +392,21 @@ class XmlStream:
             if isinstance(error, SecurityError):
                 return  # well-formed, so acknowledged
             raise
-        self._accepted.set_result(None)
+        self._answer.set_result(None)
+
+    def _terminated(self, condition: str) -> None:
+        if not self._peer_ended.done():
+            self._peer_ended.set_result(None)
+        if condition != "success" or not self._machine.closing:
+            self._end(SessionFailed(NetworkError("The contact's client ended the stream"), None))
 
     def peer_offline(self) -> None:
-        self._end("gone", NetworkError("The contact's client went offline"))
-
-    def session_lost(self, error: PeerError | Disconnected | StanzaError | IqTimeout) -> None:
-        self._fail(error)
+        self._end(SessionFailed(NetworkError("The contact's client went offline"), "gone"))
 
     # -- ``guard.Payload`` --------------------------------------------------------------------
 
     def security_changed(self, *changed: str) -> None:
         """Nobody is told: who gets a stanza gets a mark with it."""
-
-    def security_failed(self, failure: SecurityFailed) -> None:
-        if not road_broke(failure):
-            self._fail(failure)
-
-
-class _PeerGaveUp(Exception):
-    """The peer's ``<stream:error/>``."""
 
 
 @contextlib.asynccontextmanager

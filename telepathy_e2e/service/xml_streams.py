@@ -29,6 +29,7 @@ from telepathy_e2e.jingle import xml_streams
 from telepathy_e2e.jingle.stanzas import Content
 from telepathy_e2e.service.failures import NoRoad, SecurityFailed
 from telepathy_e2e.service.feature import Feature
+from telepathy_e2e.service.peers import is_online
 from telepathy_e2e.service.protected_peer import ProtectedPeer
 from telepathy_e2e.trust.policy import Policy
 from telepathy_e2e.xmpp import caps
@@ -187,9 +188,7 @@ class XmlStreams(Feature):
         if ours is not None:
             # Both opened one in the same moment. Ours has the higher sid: it is refused.
             ours.abandon("alternative-session", NotAvailable("The contact opened one, too"))
-        link.seen_online = any(
-            each.jid == link.peer for each in self._account.client.resources(peer)
-        )
+        link.seen_online = is_online(self._account.client, link.peer)
 
     def _refuse(self, stream: XmlStream, error: SecurityFailed | NoRoad | PeerError) -> None:
         match error:

@@ -20,15 +20,16 @@ from telepathy_e2e.service.capabilities import FILE_TRANSFER_FEATURE, XTLS_FEATU
 from telepathy_e2e.service.channel import Channel
 from telepathy_e2e.service.events import ChannelEvent, ConnectionEvent, Emitter
 from telepathy_e2e.service.failures import SecurityFailed
+from telepathy_e2e.service.file_channel import FileChannel
 from telepathy_e2e.service.file_details import FileDetails
 from telepathy_e2e.service.file_transfers import FileTransfers
 from telepathy_e2e.service.handles import Handles
 from telepathy_e2e.service.inband import InBandHub
+from telepathy_e2e.service.outgoing_file import OutgoingFile
 from telepathy_e2e.service.peers import find_peer
 from telepathy_e2e.service.road_memory import RoadMemory
 from telepathy_e2e.service.security import Security
 from telepathy_e2e.service.sessions import Link, SessionHub
-from telepathy_e2e.service.transfers import FileTransfer
 from telepathy_e2e.service.verification import CertificateRequest, PeerVerification
 from telepathy_e2e.tasks import TaskOwner
 from telepathy_e2e.trust.policy import Demands, Policy
@@ -346,15 +347,14 @@ class Side:
         return [each for each in self.announced if isinstance(each, CertificateRequest)]
 
     @property
-    def incoming(self) -> list[FileTransfer]:
-        return [each for each in self.announced if isinstance(each, FileTransfer)]
+    def incoming(self) -> list[FileChannel]:
+        return [each for each in self.announced if isinstance(each, FileChannel)]
 
-    def request_file(self, content: bytes, **demands: bool) -> FileTransfer:
-        transfer = FileTransfer(
+    def request_file(self, content: bytes, **demands: bool) -> FileChannel:
+        transfer = OutgoingFile(
             self.account,
             self.next_path("FileTransfer"),
             target_handle=self.peer_handle,
-            requested=True,
             details=FileDetails("file.bin", len(content), "application/octet-stream"),
             demands=Demands(**demands),
         )

@@ -17,20 +17,23 @@ from telepathy_e2e.errors import (
 )
 from telepathy_e2e.jingle.stanzas import CONDITIONS
 from telepathy_e2e.net.streams import StreamBroken
-from telepathy_e2e.service.failures import Fault, NoRoad, SecurityFailed
-from telepathy_e2e.service.file_details import (
-    LOCAL_ERROR,
-    LOCAL_STOPPED,
-    REMOTE_ERROR,
-    REMOTE_STOPPED,
-)
-from telepathy_e2e.service.transfer_failures import (
-    TransferFailed,
-    client_broke,
+from telepathy_e2e.service.failures import (
+    Fault,
+    NoRoad,
+    SecurityFailed,
+    SessionFailed,
     ended_by_peer,
     failure_of,
     peer_broke,
     road_broke,
+)
+from telepathy_e2e.service.file_channel import program_broke
+from telepathy_e2e.service.file_details import (
+    LOCAL_ERROR,
+    LOCAL_STOPPED,
+    REASONS,
+    REMOTE_ERROR,
+    REMOTE_STOPPED,
 )
 from telepathy_e2e.xmpp.client import IqTimeout, StanzaError
 
@@ -72,7 +75,7 @@ NO = EncryptionNotAvailable("no")
 )
 def test_each_error_has_its_words(error: Exception, reason: int, name: str, condition: str) -> None:
     failure = failure_of(error)
-    assert failure.reason == reason
+    assert REASONS[failure.fault] == reason
     assert failure.error.dbus_name == TP + name
     assert failure.condition == condition
     assert condition in CONDITIONS
@@ -80,9 +83,9 @@ def test_each_error_has_its_words(error: Exception, reason: int, name: str, cond
 
 
 def test_a_failure_that_has_its_words_already_keeps_them() -> None:
-    failure = client_broke()
+    failure = program_broke()
     assert failure_of(failure) is failure
-    assert (failure.reason, failure.condition) == (LOCAL_ERROR, "failed-application")
+    assert (REASONS[failure.fault], failure.condition) == (LOCAL_ERROR, "failed-application")
 
 
 def test_what_a_stanza_says_in_words_is_not_passed_on() -> None:
@@ -105,8 +108,8 @@ def test_what_a_stanza_says_in_words_is_not_passed_on() -> None:
 def test_a_session_that_the_peer_ended_is_not_ended_again(
     condition: str, reason: int, name: str
 ) -> None:
-    failure = ended_by_peer(condition)
-    assert (failure.reason, failure.error.dbus_name) == (reason, TP + name)
+    failure = ended_by_peer(condition, "transfer")
+    assert (REASONS[failure.fault], failure.error.dbus_name) == (reason, TP + name)
     assert failure.condition is None
 
 
@@ -117,7 +120,7 @@ def test_a_session_that_the_peer_ended_is_not_ended_again(
         (peer_broke(), True),
         (SecurityFailed(NetworkError("x"), "failed-transport"), True),
         (SecurityFailed(EncryptionError("x")), False),
-        (client_broke(), False),
+        (program_broke(), False),
         (NetworkError("x"), False),
         (IqTimeout("x"), False),
     ],
@@ -130,4 +133,4 @@ def test_a_security_failure_is_the_peers_and_an_alarm_unless_it_says_otherwise()
     failure = SecurityFailed(EncryptionError("x"))
     assert (failure.condition, failure.fault) == ("security-error", Fault.PEER)
     assert not isinstance(failure, TelepathyError)
-    assert not isinstance(TransferFailed(1, NO, None), TelepathyError)
+    assert not isinstance(SessionFailed(NO, None), TelepathyError)

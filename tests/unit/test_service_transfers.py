@@ -13,7 +13,8 @@ import pytest
 from telepathy_e2e.errors import Disconnected, InvalidArgument, NotAvailable
 from telepathy_e2e.jingle import ibb
 from telepathy_e2e.net.streams import Stream, StreamBroken
-from telepathy_e2e.service import enduring, payload, transfers
+from telepathy_e2e.service import enduring, file_channel, outgoing_file, payload
+from telepathy_e2e.service.file_channel import FileChannel
 from telepathy_e2e.service.file_details import (
     ACCEPTED,
     CANCELLED,
@@ -25,7 +26,6 @@ from telepathy_e2e.service.file_details import (
     REMOTE_STOPPED,
 )
 from telepathy_e2e.service.security import Security
-from telepathy_e2e.service.transfers import FileTransfer
 from telepathy_e2e.trust.policy import Policy
 from tests.unit.net_support import descriptors
 from tests.unit.service_support import (
@@ -47,7 +47,7 @@ LOCAL = (1, 0, 0)  # abstract socket, localhost
 @asynccontextmanager
 async def offered(
     data: bytes = DATA, policy: Policy = Policy.OPPORTUNISTIC, **demands: bool
-) -> AsyncIterator[tuple[Side, Side, FileTransfer, FileTransfer]]:
+) -> AsyncIterator[tuple[Side, Side, FileChannel, FileChannel]]:
     """A file that Bob was offered; when it is over, nothing of it may be left."""
     before = descriptors()
     async with two_sides() as (alice, bob):
@@ -65,14 +65,14 @@ async def offered(
     assert descriptors() == before
 
 
-async def give(mine: FileTransfer, data: bytes) -> None:
+async def give(mine: FileChannel, data: bytes) -> None:
     client = await connect(await mine.provide_file(*LOCAL))
     await client.write(data)
     await client.write_eof()
     client.close()
 
 
-async def take(theirs: FileTransfer, offset: int = 0) -> bytes:
+async def take(theirs: FileChannel, offset: int = 0) -> bytes:
     client = await connect(await theirs.accept_file(*LOCAL, offset))
     got = bytearray()
     try:
@@ -84,7 +84,7 @@ async def take(theirs: FileTransfer, offset: int = 0) -> bytes:
     return bytes(got)
 
 
-async def carried(mine: FileTransfer, theirs: FileTransfer, data: bytes = DATA) -> bytes:
+async def carried(mine: FileChannel, theirs: FileChannel, data: bytes = DATA) -> bytes:
     taking = asyncio.create_task(take(theirs))
     await give(mine, data)
     got = await taking
@@ -277,7 +277,7 @@ async def test_an_accept_that_comes_twice_or_late_is_refused() -> None:
 async def test_a_peer_that_goes_offline_and_moves_nothing_ends_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(transfers, "STANDSTILL", 0.01)
+    monkeypatch.setattr(file_channel, "STANDSTILL", 0.01)
     async with offered() as (_, _, mine, theirs):
         events = watch(mine)
         mine.peer_offline()
@@ -296,7 +296,7 @@ async def test_a_receiver_that_confirms_nothing_is_not_waited_for_without_end(
             return None
         return stanza
 
-    monkeypatch.setattr(transfers, "CONFIRMATION_TIMEOUT", 0.05)
+    monkeypatch.setattr(outgoing_file, "CONFIRMATION_TIMEOUT", 0.05)
     async with offered() as (alice, _, mine, theirs):
         alice.server.attack = attack
         assert await carried(mine, theirs) == DATA
@@ -357,7 +357,7 @@ async def test_a_road_that_is_cut_in_its_handshake_is_followed_by_another(
         return await secure(security, road)
 
     monkeypatch.setattr(Security, "secure", cut_once)
-    chosen: list[FileTransfer] = []
+    chosen: list[FileChannel] = []
     async with offered() as (_alice, _bob, mine, theirs):
         chosen.append(mine if whose == "mine" else theirs)
         getting = await connect(await theirs.accept_file(*LOCAL, 0))

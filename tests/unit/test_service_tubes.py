@@ -26,7 +26,7 @@ from telepathy_e2e.errors import (
 from telepathy_e2e.jingle.stanzas import Content
 from telepathy_e2e.jingle.tubes import MAX_WRITTEN, TUBES_NS, Value
 from telepathy_e2e.net.streams import SocketStream
-from telepathy_e2e.service import names, stream_tube, tube_channel, tube_session
+from telepathy_e2e.service import names, stream_session, stream_tube, tube_channel
 from telepathy_e2e.service.capabilities import HandlerCapabilities, contact_classes, own_classes
 from telepathy_e2e.service.dbus_tube import DBusTube
 from telepathy_e2e.service.requests import ChannelRequest
@@ -351,7 +351,7 @@ async def test_the_connection_goes() -> None:
 async def test_the_connection_goes_while_a_closed_tube_brings_its_last_bytes() -> None:
     async with accounts() as (alice, bob), service() as running:
         mine, theirs, _address = await opened(alice, bob, running)
-        assert mine._stream is not None
+        assert mine._carried
         mine.close()
         assert list(alice.tubes._leaving) == [mine]
         alice.tubes.disconnected(Disconnected("gone"), stopped=True)
@@ -394,8 +394,7 @@ async def test_a_tube_goes_on_over_another_road() -> None:
         client = await connect(address)
         await client.write(b"before")
         assert await within(client.read(6)) == b"before"
-        assert mine._stream is not None
-        mine._stream.abort()
+        mine._carried[0].abort()
         await client.write(b"after")
         assert await within(client.read(5)) == b"after"
         client.close()
@@ -412,12 +411,10 @@ async def test_a_road_that_is_lost_while_questions_are_open_is_followed_by_anoth
         mine, theirs = await offered(alice, bob, running)
         address = await theirs.accept(ABSTRACT, LOCALHOST, None)
         await until(lambda: alice.questions and bob.questions)
-        first = mine._stream, theirs._stream
-        lost = first[0 if whose == "mine" else 1]
-        assert lost is not None
-        lost.abort()
-        await until(lambda: mine.closed or mine._stream is not first[0])
-        await until(lambda: theirs.closed or theirs._stream is not first[1])
+        first = mine._carried[0], theirs._carried[0]
+        first[0 if whose == "mine" else 1].abort()
+        await until(lambda: mine.closed or mine._carried[0] is not first[0])
+        await until(lambda: theirs.closed or theirs._carried[0] is not first[1])
         assert OPEN not in (mine.state, theirs.state)
         for side in (alice, bob):
             (question,) = side.questions
@@ -435,10 +432,9 @@ async def test_who_asks_his_people_hears_that_the_other_has_lost_the_road() -> N
         address = await theirs.accept(ABSTRACT, LOCALHOST, None)
         await until(lambda: bob.questions and mine.state == OPEN)
         await turns()  # what Alice has sent first waits, and Bob reads no more
-        first = theirs._stream
-        assert mine._stream is not None
-        mine._stream.abort()
-        await until(lambda: theirs._stream is not first or theirs.closed)
+        first = theirs._carried[0]
+        mine._carried[0].abort()
+        await until(lambda: theirs._carried[0] is not first or theirs.closed)
         assert theirs.state != OPEN
         (question,) = bob.questions
         question.accept("fingerprint")
@@ -449,13 +445,13 @@ async def test_who_asks_his_people_hears_that_the_other_has_lost_the_road() -> N
 async def test_roads_that_break_at_once_are_not_taken_for_ever(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(tube_session, "REASON_GRACE", 0.05)
+    monkeypatch.setattr(stream_session, "REASON_GRACE", 0.05)
     async with accounts() as (alice, bob), service() as running:
         mine, theirs, _address = await opened(alice, bob, running)
         broken = []
         while not mine.closed:
-            stream = mine._stream
-            if stream is not None and stream not in broken:
+            stream = mine._carried[0]
+            if stream not in broken:
                 broken.append(stream)
                 stream.abort()
             await asyncio.sleep(0.005)

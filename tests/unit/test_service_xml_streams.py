@@ -567,10 +567,10 @@ async def test_a_stream_does_not_outlive_what_it_belongs_to(who: str) -> None:
 
 
 async def test_a_road_that_breaks_ends_it_on_both_sides(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(xml_stream, "REASON_SECONDS", 0.05)
+    monkeypatch.setattr(xml_stream, "REASON_GRACE", 0.05)
     async with stream_sides() as (alice, bob):
         ours, _ = await opened(alice, bob)
-        for road in ours._streams:
+        for road in ours._carried:
             road.abort()
         await until(lambda: gone(alice, bob))
 
@@ -597,7 +597,7 @@ async def test_who_does_not_read_does_not_make_us_keep_more_than_so_much() -> No
         async def stuck(data: object) -> None:
             await never.wait()
 
-        cast(Any, ours._streams[-1]).write = stuck
+        cast(Any, ours._carried[-1]).write = stuck
         sent = 0
         while ours._room.is_set():
             ours.send(message("x" * 100_000))

@@ -20,7 +20,7 @@ from telepathy_e2e.service import names
 
 
 class Transfer(Protocol):
-    """See ``service.transfers.FileTransfer``."""
+    """See ``service.file_channel.FileChannel``."""
 
     async def accept_file(
         self, address_type: int, access_control: int, parameter: object, offset: int
