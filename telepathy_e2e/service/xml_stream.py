@@ -203,8 +203,6 @@ class XmlStream(StreamSession):
     # -- the two scripts ----------------------------------------------------------------------
 
     def initiate(self, peer: Resource) -> None:
-        self._link.seen_online = True
-        self._road.features = peer.features
         self._start(self._initiate(peer))
 
     def respond(self, content: Content) -> None:
