@@ -99,7 +99,41 @@ class Readiness:
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
         self._waiters: dict[str, asyncio.Future[None]] = {}
+        self._callbacks: dict[str, Callable[[], object]] = {}
         self._closed = False
+
+    def on_readable(self, callback: Callable[[], object] | None) -> None:
+        """Call it whenever there is something to read, and once more when closed meanwhile; None:
+        not any more. Instead of ``readable``, by who has no task to spare."""
+        loop = asyncio.get_running_loop()
+        self._call("read", callback, loop.add_reader, loop.remove_reader)
+
+    def on_writable(self, callback: Callable[[], object] | None) -> None:
+        """The same for writing."""
+        loop = asyncio.get_running_loop()
+        self._call("write", callback, loop.add_writer, loop.remove_writer)
+
+    def _call(
+        self,
+        what: str,
+        callback: Callable[[], object] | None,
+        add: Callable[..., None],
+        remove: Callable[[int], bool],
+    ) -> None:
+        if callback is not None:
+            if what in self._waiters:
+                raise RuntimeError(f"a task waits to {what}")
+            self._callbacks[what] = callback
+            if self._closed:
+                asyncio.get_running_loop().call_soon(self._tell_closed, what)
+            else:
+                add(self._descriptor, callback)
+        elif self._callbacks.pop(what, None) is not None and not self._closed:
+            remove(self._descriptor)
+
+    def _tell_closed(self, what: str) -> None:
+        if (callback := self._callbacks.get(what)) is not None:
+            callback()
 
     async def readable(self) -> None:
         """Raises: StreamBroken when closed meanwhile."""
@@ -116,8 +150,8 @@ class Readiness:
     ) -> None:
         if self._closed:
             raise StreamBroken("the stream is closed")
-        if what in self._waiters:
-            raise RuntimeError(f"two tasks wait to {what}")
+        if what in self._waiters or what in self._callbacks:
+            raise RuntimeError(f"two wait to {what}")
         waiter = asyncio.get_running_loop().create_future()
         self._waiters[what] = waiter
         add(self._descriptor, _wake, waiter)
@@ -139,6 +173,10 @@ class Readiness:
             (loop.remove_reader if what == "read" else loop.remove_writer)(self._descriptor)
             if not waiter.done():
                 waiter.set_exception(StreamBroken("the stream was closed"))
+        for what in self._callbacks:
+            loop = asyncio.get_running_loop()
+            (loop.remove_reader if what == "read" else loop.remove_writer)(self._descriptor)
+            loop.call_soon(self._tell_closed, what)
 
 
 def _wake(waiter: asyncio.Future[None]) -> None:
@@ -214,7 +252,28 @@ class SocketStream:
         finally:
             self._writing = False
 
-    def write_now(self, data: bytes) -> int:
+    def on_readable(self, callback: Callable[[], object] | None) -> None:
+        """See ``Readiness.on_readable``; for ``read_now``."""
+        self._readiness.on_readable(callback)
+
+    def on_writable(self, callback: Callable[[], object] | None) -> None:
+        """See ``Readiness.on_writable``; for ``write_now``."""
+        self._readiness.on_writable(callback)
+
+    def read_now(self, limit: int) -> bytes | None:
+        """What is there, ``limit`` bytes at most; ``b""`` at the end, None if there is nothing now.
+
+        Raises: StreamBroken.
+        """
+        self._check_open()
+        try:
+            return self._sock.recv(limit)
+        except (BlockingIOError, InterruptedError):
+            return None
+        except OSError as error:
+            raise _broken(error) from error
+
+    def write_now(self, data: bytes | memoryview) -> int:
         """Take what the kernel takes at once; how many bytes. Raises: StreamBroken."""
         self._check_open()
         if self._writing:
@@ -239,6 +298,10 @@ class SocketStream:
 
     async def write_eof(self) -> None:
         """See ``Stream.write_eof``."""
+        self.end_now()
+
+    def end_now(self) -> None:
+        """``write_eof``, which never waits. Raises: StreamBroken."""
         self._check_open()
         try:
             self._sock.shutdown(socket.SHUT_WR)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Final, Protocol, runtime_checkable
 
 from telepathy_e2e.net.streams import CHUNK, SocketStream, Stream
 
@@ -28,6 +28,10 @@ class DtlsStream(Stream, Protocol):
 
     async def wait_broken(self) -> None:
         """Wait until nothing can come from it any more, whether or not somebody reads."""
+
+
+# More than one read of the road can bring.
+_ALL: Final = 2 * CHUNK
 
 
 class Machine(Protocol):
@@ -65,7 +69,7 @@ class SecureStream:
         self._machine = machine
         self._writing = asyncio.Lock()
         # Encrypted, and not taken by the road yet: goes before all that follows.
-        self._rest = b""
+        self._rest: bytes | memoryview = b""
 
     async def read(self, limit: int) -> bytes:
         """Payload; ``b""`` after the peer's close_notify.
@@ -97,26 +101,53 @@ class SecureStream:
             self._machine.encrypt(data)
             await self._send()
 
+    # -- without waiting: see ``tube_road.SocketRoad`` ----------------------------------------
+
     @property
-    def can_write_now(self) -> bool:
-        """``write_now`` may be called: nobody else is writing, and the road can do that."""
-        return not (self._writing.locked() or self._rest) and isinstance(self._road, SocketStream)
+    def socket(self) -> SocketStream | None:
+        """The road, if it is a socket; only there may the following be called, and only while
+        nobody waits for this stream in any other way."""
+        return self._road if isinstance(self._road, SocketStream) else None
+
+    def read_now(self) -> bytes | None:
+        """One step of reading: all payload there is; ``b""`` at its end, None if there is none now.
+
+        Raises: see ``read``.
+        """
+        machine, road = self._machine, self.socket
+        data = machine.decrypt(_ALL)
+        if data or machine.peer_closed or road is None:
+            return data
+        came = road.read_now(CHUNK)
+        if came is None:
+            return None
+        machine.feed(came)
+        self.write_now(b"")
+        data = machine.decrypt(_ALL)
+        return data if data or machine.peer_closed or not came else None
 
     def write_now(self, data: bytes) -> None:
-        """Write without waiting; ``unsent`` says then whether ``flush`` has to follow.
-
-        For what is small and urgent: a task that is woken costs a turn of the loop.
+        """Encrypt it, and write what the road takes at once; ``unsent`` says whether that was all.
 
         Raises: SecurityFailed, StreamBroken.
         """
-        self._machine.encrypt(data)
-        pending = self._machine.take()
-        if isinstance(self._road, SocketStream):
-            self._rest = pending[self._road.write_now(pending) :]
+        if data:
+            self._machine.encrypt(data)
+        pending: bytes | memoryview = self._machine.take()
+        if self._rest:
+            pending = b"".join((self._rest, pending)) if pending else self._rest
+        if pending and (road := self.socket) is not None:
+            taken = road.write_now(pending)
+            self._rest = memoryview(pending)[taken:]
+
+    def end_now(self) -> None:
+        """close_notify; when it is not ``unsent`` any more, ``SocketStream.end_now`` follows."""
+        self._machine.close_notify()
+        self.write_now(b"")
 
     @property
     def unsent(self) -> bool:
-        """What ``write_now`` took waits for the road."""
+        """What ``write_now`` took waits for the road, and for another ``write_now``."""
         return bool(self._rest)
 
     async def flush(self) -> None:

@@ -1,9 +1,9 @@
 """Bytes between a tube's protected stream and the local sockets of its connections.
 
-One task reads the stream, one writes it, and the local sockets are served by callbacks of the
-loop: with a task for each connection a byte would wait for two more turns of the loop on each side.
-Nothing here waits for a local program while it reads: what one does not take stays within the
-window of its connection, and stops that connection alone.
+All of it is callbacks of the loop, from the road (``tube_road``) and from the local sockets
+(``tube_connection``): with a task for each a byte would wait for further turns of the loop.
+Nothing here waits for a local program: what one does not take stays within the window of its
+connection, and stops that connection alone.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from collections.abc import Sequence
 from typing import Final, Protocol
 
 from telepathy_e2e.errors import NotAvailable, PeerError
-from telepathy_e2e.net.streams import CHUNK, TURN, Stream, StreamBroken
+from telepathy_e2e.net.streams import TURN, Stream, StreamBroken
 from telepathy_e2e.service.failures import SecurityFailed
-from telepathy_e2e.service.secure_stream import SecureStream
 from telepathy_e2e.service.tube_connection import LocalConnection
+from telepathy_e2e.service.tube_road import TubeRoad, road_over
 from telepathy_e2e.tasks import TaskOwner
 from telepathy_e2e.tubes.events import (
     Closing,
@@ -39,13 +39,16 @@ from telepathy_e2e.tubes.mux import Multiplexer
 # openings as would hold the loop for longer than anything may (hacking.md).
 PIECE: Final = 16 * 1024
 
-# Bytes that somebody may be waiting for, as with a key that is pressed: they are sent at once,
-# where there are few connections. With many it is better to send together what all have.
-URGENT: Final = 1024
-FEW: Final = 16
-
 # Events that are collected from several pieces. What an honest peer sends in so many is few.
 MANY: Final = 64
+
+# Pieces for the road in one turn of the loop, a millisecond's work.
+AT_ONCE: Final = 8
+
+# What so many connections have to send in one turn of the loop goes out together: a record of TLS
+# and a call of the kernel for a few bytes of each would cost more than the turn.
+FEW: Final = 16
+SMALL: Final = 4096
 
 # Seconds without a byte from the peer: then it is asked for one, and then the road is dead.
 ASK_AFTER: Final = 20.0
@@ -83,7 +86,7 @@ class Pump:
     Args:
         mux: the tube's.
         ends: told what happens.
-        tasks: what the two tasks belong to.
+        tasks: those of the road belong to it.
         ask_after, dead_after: seconds, see above.
     """
 
@@ -104,17 +107,20 @@ class Pump:
         self._connections: dict[int, LocalConnection] = {}
         self._was_ready = False
         self._closing = False
-        self._idle: asyncio.Future[None] | None = None
-        # Writes at once what is small and urgent; None: the road cannot.
-        self._direct: SecureStream | None = None
-        self._sending = False
-        self._dead: asyncio.Future[None] | None = None
+        # While there is one; and when it is over.
+        self._road: TubeRoad | None = None
+        self._over: asyncio.Future[None] = self._loop.create_future()
+        # Directions of the road that have come to their end.
+        self._ends_reached = 0
+        self._sending = self._scheduled = self._said_all = False
         self._heard = 0.0
         # The peer has said something. Before that its people may be asked, and are not hurried.
         self._spoken = False
         self._pings = 0
-        self._timer: asyncio.TimerHandle | None = None
-        self._push: asyncio.TimerHandle | None = None
+        self._burst = 0
+        self._watching: asyncio.TimerHandle | None = None
+        self._pushing: asyncio.TimerHandle | None = None
+        self._ending: asyncio.TimerHandle | None = None
 
     @property
     def connections(self) -> list[int]:
@@ -140,136 +146,167 @@ class Pump:
             PeerError: what the peer sent makes no sense.
         """
         self.mux.road_up()
-        self._dead = self._loop.create_future()
-        self._direct = stream if isinstance(stream, SecureStream) else None
+        over = self._over = self._loop.create_future()
+        road = self._road = road_over(stream, self, self._tasks)
+        self._ends_reached, self._said_all, self._burst = 0, False, 0
         self._heard = self._loop.time()
         if self._spoken:
             self._watch()
-        both = {
-            self._tasks.start("read", self._read(stream), awaited=True),
-            self._tasks.start("write", self._write(stream), awaited=True),
-        }
         try:
-            waiting: set[asyncio.Future[None]] = {*both, self._dead}
-            while both & waiting:
-                # Who has said all waits for the other's last word, and not for ever.
-                patience = END_SECONDS if len(both & waiting) < len(both) else None
-                done, waiting = await asyncio.wait(
-                    waiting, return_when=asyncio.FIRST_COMPLETED, timeout=patience
-                )
-                if not done:
-                    return
-                for each in done:
-                    each.result()
+            road.start()
+            self._send()
+            await over
         except (StreamBroken, SecurityFailed):
             if not self.mux.finished:
                 self.mux.road_lost()
                 raise
             # All has arrived; whoever closes the road first is not waited for.
         finally:
-            self._direct = None
-            if self._timer is not None:
-                self._timer.cancel()
-            if self._push is not None:
-                self._push.cancel()
-            self._dead.cancel()
-            for each in both:
-                each.cancel()
-            await asyncio.wait(both)
+            self._road = None
+            for timer in (self._watching, self._pushing, self._ending):
+                if timer is not None:
+                    timer.cancel()
+            self._pushing = None
+            over.cancel()
+            await road.close()
 
-    async def _read(self, stream: Stream) -> None:
-        mux, loop = self.mux, self._loop
-        while True:
-            data = await stream.read(CHUNK)
-            self._heard = began = loop.time()
-            if not self._spoken:
-                self._spoken = True
-                self._watch()
-            if not data:
-                if mux.finished:
-                    return
-                raise StreamBroken("the tube's stream ended before the tube")
-            events: list[Event] = []
-            with memoryview(data) as whole:
-                for start in range(0, len(data), PIECE):
-                    if events and (len(events) > MANY or loop.time() - began > TURN):
-                        self._happened(events)
-                        events = []
-                        await asyncio.sleep(0)
-                        began = loop.time()
-                    events += mux.receive_data(whole[start : start + PIECE])
-            self._happened(events)
-            if mux.pending or mux.finished:
-                self._wake()
+    # -- ``tube_road.User`` --------------------------------------------------------------------
 
-    async def _write(self, stream: Stream) -> None:
-        mux, burst = self.mux, 0
-        while True:
-            if self._direct is not None and self._direct.unsent:
-                await self._direct.flush()
-            chunk = mux.data_to_send()
-            self._happened(mux.events())
-            if chunk:
-                await stream.write(chunk)
-                burst += len(chunk)
-            elif mux.finished:
-                await stream.write_eof()
+    def received(self, data: bytes) -> None:
+        """Something came from the contact. Raises: PeerError, StreamBroken."""
+        self._heard = self._loop.time()
+        if not self._spoken:
+            self._spoken = True
+            self._watch()
+        if data:
+            self._take_in(memoryview(data))
+        elif self.mux.finished:
+            self._reached_end()
+        else:
+            raise StreamBroken("the tube's stream ended before the tube")
+
+    def room(self) -> None:
+        """The road takes more."""
+        self._send()
+
+    def ended(self) -> None:
+        """All is on the road."""
+        self._reached_end()
+
+    def lost(self, error: BaseException) -> None:
+        """The road is over before the tube is."""
+        self._road = None
+        if not self._over.done():
+            self._over.set_exception(error)
+
+    def _take_in(self, data: memoryview) -> None:
+        mux, began = self.mux, self._loop.time()
+        events: list[Event] = []
+        for start in range(0, len(data), PIECE):
+            if events and (len(events) > MANY or self._loop.time() - began > TURN):
+                self._happened(events)
+                self._take_later(data[start:])
                 return
-            else:
-                if burst >= BURST:
-                    if self._push is not None:
-                        self._push.cancel()
-                    self._push = self._loop.call_later(PUSH_AFTER, self._ask)
-                    burst = 0
-                self._idle = self._loop.create_future()
-                await self._idle
+            events += mux.receive_data(data[start : start + PIECE])
+        self._happened(events)
+        if mux.pending or mux.finished:
+            self._send()
 
-    def _wake(self) -> None:
-        idle = self._idle
-        if idle is not None and not idle.done():
-            idle.set_result(None)
+    def _take_later(self, data: memoryview) -> None:
+        """The loop has a turn first, and nothing else is read meanwhile."""
+        road = self._road
+        if road is None:
+            return
+        road.pause()
 
-    def _send_now(self) -> bool:
-        """Write what there is without a turn of the loop; False: the task has to."""
-        direct, idle = self._direct, self._idle
-        if direct is None or self._sending or idle is None or idle.done():
-            return False
-        if not direct.can_write_now:
-            return False
+        def go_on() -> None:
+            if self._road is not road:
+                return  # what is lost with it comes again on the next
+            road.resume()
+            try:
+                self._take_in(data)
+            except PeerError as error:
+                self.lost(error)
+
+        self._loop.call_soon(go_on)
+
+    def _reached_end(self) -> None:
+        self._ends_reached += 1
+        if self._ends_reached == 2:
+            self._end()
+        else:
+            # Who has said all waits for the other's last word, and not for ever.
+            self._ending = self._loop.call_later(END_SECONDS, self._end)
+
+    def _end(self) -> None:
+        if not self._over.done():
+            self._over.set_result(None)
+
+    def _send(self) -> None:
+        """Give the road what there is, as long as it takes some."""
+        road, mux = self._road, self.mux
+        if road is None or self._sending:
+            return
         self._sending = True
         try:
-            chunk = self.mux.data_to_send(URGENT * 2)
-            if not chunk:
-                return False
-            try:
-                direct.write_now(chunk)
-            except (StreamBroken, SecurityFailed) as error:
-                if self._dead is not None and not self._dead.done():
-                    self._dead.set_exception(error)
-                return True
-            self._happened(self.mux.events())
-            return not (self.mux.pending or direct.unsent)
+            for _ in range(AT_ONCE):
+                if road.full:
+                    return
+                chunk = mux.data_to_send()
+                if not chunk:
+                    break
+                road.send(chunk)
+                self._burst += len(chunk)
+                self._happened(mux.events())
+            else:
+                self._send_soon()
+                return
+            if self._burst >= BURST and self._pushing is None:
+                self._push(0)
+            if mux.finished and not self._said_all:
+                self._said_all = True
+                road.end()
+        except (StreamBroken, SecurityFailed, PeerError) as error:
+            self.lost(error)
         finally:
             self._sending = False
+
+    def _send_soon(self) -> None:
+        """Together with what else this turn of the loop brings."""
+        if not self._scheduled:
+            self._scheduled = True
+            self._loop.call_soon(self._send_scheduled)
+
+    def _send_scheduled(self) -> None:
+        self._scheduled = False
+        self._send()
+
+    def _push(self, before: int) -> None:
+        """Something more, once nothing has followed a burst; looked at now and then."""
+        self._pushing = None
+        if self._burst == before:
+            self._burst = 0
+            self._ask()
+        else:
+            self._pushing = self._loop.call_later(PUSH_AFTER, self._push, self._burst)
 
     def _watch(self) -> None:
         """Whether the road lives: looked at when it might not, and not for every byte."""
         silent = self._loop.time() - self._heard
         if silent >= self._dead_after:
-            if self._dead is not None and not self._dead.done():
-                self._dead.set_exception(StreamBroken("nothing came from the contact for long"))
+            self.lost(StreamBroken("nothing came from the contact for long"))
             return
         following = self._ask_after
         if silent >= self._ask_after:
             self._ask()
             following = self._dead_after
-        self._timer = self._loop.call_later(max(0.001, following - silent), self._watch)
+        self._watching = self._loop.call_later(max(0.001, following - silent), self._watch)
 
     def _ask(self) -> None:
         self._pings += 1
         with contextlib.suppress(PeerError):  # the tube is over anyway
             self.mux.ping(self._pings)
-        self._wake()
+        self._send()
 
     # -- what the multiplexer says ---------------------------------------------------------------
 
@@ -336,7 +373,7 @@ class Pump:
         except PeerError as error:
             raise NotAvailable("The tube is over") from error
         connection = self._connections[number] = LocalConnection(number, self)
-        self._wake()
+        self._send()
         if sock is not None:
             connection.attach(sock)
         return number
@@ -367,7 +404,7 @@ class Pump:
         connection.abort()
         with contextlib.suppress(PeerError):  # the tube is over, which the road's reader tells
             self.mux.reset(number, reason)
-        self._wake()
+        self._send()
         self._ends.connection_ended(number, reason)
 
     def leave(self) -> None:
@@ -378,7 +415,7 @@ class Pump:
         self._closing = True
         with contextlib.suppress(PeerError):
             self.mux.close()
-        self._wake()
+        self._send()
 
     def drop(self) -> None:
         """The tube is over: let go of all sockets. Nothing is told."""
@@ -386,7 +423,7 @@ class Pump:
             connection.abort()
         self._connections.clear()
         self._closing = True
-        self._wake()
+        self._send()
 
     # -- ``tube_connection.Carrier`` ---------------------------------------------------------
 
@@ -396,20 +433,21 @@ class Pump:
             taken = self.mux.write(number, data)
         except PeerError:
             return 0  # the tube is over, which comes out where the road is read
-        urgent = len(data) <= URGENT and len(self._connections) <= FEW
-        if not (urgent and self._send_now()):
-            self._wake()
+        if len(data) < SMALL and len(self._connections) > FEW:
+            self._send_soon()
+        else:
+            self._send()
         return taken
 
     def end(self, number: int) -> None:
         with contextlib.suppress(PeerError):
             self.mux.eof(number)
-        self._wake()
+        self._send()
 
     def gone_on(self, number: int, size: int) -> None:
         with contextlib.suppress(PeerError):
             self.mux.consumed(number, size)
-        self._wake()
+        self._send()
 
     def done(self, number: int) -> None:
         if self._connections.pop(number, None) is not None:
