@@ -6,10 +6,15 @@ import asyncio
 import contextlib
 import socket
 import struct
+from collections.abc import Sequence
 from typing import Protocol
 
 from telepathy_e2e.net.streams import CHUNK
 from telepathy_e2e.tubes.mux import FULL
+
+# Pieces that are given to the kernel where they are. It takes 1,024; of many small ones putting
+# them together costs less.
+_GATHERED = 64
 
 _LINGER_NOT = struct.pack("ii", 1, 0)
 
@@ -19,6 +24,9 @@ class Carrier(Protocol):
 
     def take(self, number: int, data: bytes | memoryview) -> int:
         """Data of the local program; how many bytes were taken. The rest waits for ``resume``."""
+
+    def taken(self, size: int) -> None:
+        """So much was taken and may go on its way, which may call ``resume`` already."""
 
     def end(self, number: int) -> None:
         """The local program writes no more."""
@@ -104,33 +112,43 @@ class LocalConnection:
         if taken < len(data):
             self._rest = memoryview(data)[taken:]
             self._loop.remove_reader(self._fd)
+        self._carrier.taken(taken)
 
     def resume(self) -> None:
         """There is room for what was not taken."""
         if self._sock is None:
             return
+        taken = 0
         if self._rest:
-            self._rest = self._rest[self._carrier.take(self.number, self._rest) :]
+            taken = self._carrier.take(self.number, self._rest)
+            self._rest = self._rest[taken:]
         if not self._rest and not self.read_all:
             self._rest = b""
             self._loop.add_reader(self._fd, self._readable)
+        if taken:
+            self._carrier.taken(taken)
 
     # -- from the contact ---------------------------------------------------------------------
 
-    def deliver(self, data: bytes) -> int:
+    def deliver(self, pieces: Sequence[memoryview]) -> int:
         """Give data to the program; how many bytes it took at once. Of others ``gone_on`` tells."""
         if self._out or self._sock is None:
-            self._out += data
+            self._out += b"".join(pieces)
             return 0
         try:
-            sent = self._sock.send(data)
+            if len(pieces) == 1:
+                sent = self._sock.send(pieces[0])
+            elif len(pieces) <= _GATHERED:
+                sent = self._sock.sendmsg(pieces)
+            else:
+                sent = self._sock.send(b"".join(pieces))
         except (BlockingIOError, InterruptedError):
             sent = 0
         except OSError:
             self._carrier.broke(self.number)
             return 0
-        if sent < len(data):
-            self._out += memoryview(data)[sent:]
+        if sent < sum(map(len, pieces)):
+            self._out += b"".join(pieces)[sent:]
             self._writing = True
             self._loop.add_writer(self._fd, self._writable)
         return sent

@@ -311,7 +311,7 @@ class Pump:
     # -- what the multiplexer says ---------------------------------------------------------------
 
     def _happened(self, events: Sequence[Event]) -> None:
-        number, pieces = 0, list[bytes]()
+        number, pieces = 0, list[memoryview]()
         for event in events:
             if isinstance(event, Data):
                 # One call of the kernel for what came at once, in however many frames.
@@ -325,12 +325,11 @@ class Pump:
             self._other(event)
         self._deliver(number, pieces)
 
-    def _deliver(self, number: int, pieces: list[bytes]) -> None:
+    def _deliver(self, number: int, pieces: list[memoryview]) -> None:
         connection = self._connections.get(number)
         if connection is None:
             return  # given up here while this was on the way
-        data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-        taken = connection.deliver(data)
+        taken = connection.deliver(pieces)
         if taken:
             self.mux.consumed(number, taken)
 
@@ -430,14 +429,15 @@ class Pump:
     def take(self, number: int, data: bytes | memoryview) -> int:
         """From a local program; returns how much of it was taken."""
         try:
-            taken = self.mux.write(number, data)
+            return self.mux.write(number, data)
         except PeerError:
             return 0  # the tube is over, which comes out where the road is read
-        if len(data) < SMALL and len(self._connections) > FEW:
+
+    def taken(self, size: int) -> None:
+        if size < SMALL and len(self._connections) > FEW:
             self._send_soon()
         else:
             self._send()
-        return taken
 
     def end(self, number: int) -> None:
         with contextlib.suppress(PeerError):

@@ -38,10 +38,11 @@ class Opened:
 @dataclass(frozen=True, slots=True)
 class Data:
     """Bytes of a connection; say ``consumed`` when they have gone on. Many small ones may come:
-    keep what has to wait in one buffer for each connection."""
+    keep what has to wait in one buffer for each connection. They are still where they came in, so
+    that whoever keeps them keeps all that came with them."""
 
     id: int
-    data: bytes = field(repr=False)
+    data: memoryview = field(repr=False)
 
 
 @dataclass(frozen=True)

@@ -124,9 +124,8 @@ class Receiver:
             if size - start < n:
                 break
             position = start + n
-            piece = bytes(data[start:position])
             if kind == 0:
-                self._open(number, piece)
+                self._open(number, bytes(data[start:position]))
                 continue
             connection = connections.get(number)
             if connection is None:
@@ -138,7 +137,7 @@ class Receiver:
                 raise PeerError("more data than the window of a connection")
             connection.credit -= n
             connection.unconsumed += n
-            events.append(Data(number, piece))
+            events.append(Data(number, data[start:position]))
         return position
 
     def _open(self, number: int, metadata: bytes) -> None:
