@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol
 
 from telepathy_e2e.role import Role
@@ -48,7 +48,7 @@ class End(Protocol):
 
     def take(self) -> bytes: ...
 
-    def give(self, data: bytes) -> list[bytes]: ...
+    def give(self, data: bytes) -> Sequence[bytes | memoryview]: ...
 
 
 class Ours:
@@ -70,7 +70,7 @@ class Ours:
         self.writable += [each.id for each in self._mux.events() if isinstance(each, Writable)]
         return data
 
-    def give(self, data: bytes) -> list[bytes]:
+    def give(self, data: bytes) -> list[memoryview]:
         out = []
         for event in self._mux.receive_data(data):
             if isinstance(event, Data):

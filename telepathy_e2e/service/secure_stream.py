@@ -68,6 +68,8 @@ class SecureStream:
         self._road = road
         self._machine = machine
         self._writing = asyncio.Lock()
+        # By ``read_now``, which leaves nothing behind in the machine.
+        self._read_before = False
         # Encrypted, and not taken by the road yet: goes before all that follows.
         self._rest: bytes | memoryview = b""
 
@@ -115,14 +117,19 @@ class SecureStream:
         Raises: see ``read``.
         """
         machine, road = self._machine, self.socket
-        data = machine.decrypt(_ALL)
-        if data or machine.peer_closed or road is None:
-            return data
+        if road is None:
+            raise RuntimeError("only a socket is read without waiting")
+        if not self._read_before:
+            self._read_before = True
+            data = machine.decrypt(_ALL)
+            if data or machine.peer_closed:
+                return data
         came = road.read_now(CHUNK)
         if came is None:
             return None
         machine.feed(came)
-        self.write_now(b"")
+        # All of it, so that nothing is left for which the road would have nothing to read. What
+        # TLS answers (to a KeyUpdate) goes with what is written next, as RFC 8446 4.6.3 has it.
         data = machine.decrypt(_ALL)
         return data if data or machine.peer_closed or not came else None
 

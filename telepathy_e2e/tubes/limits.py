@@ -13,8 +13,9 @@ QUEUED: Final = 4 << 20
 QUEUE: Final = 96 * 1024
 QUEUE_SMALL: Final = 4096
 
-# Received bytes of frames after which the peer is told. Far below any ``in_flight``.
-ACK_EVERY: Final = 256 * 1024
+# Received bytes of frames after which the peer is told; after half of them where something else is
+# sent anyway. Far below any ``in_flight``.
+ACK_EVERY: Final = 512 * 1024
 
 # Bytes of answers (refusals, pongs, windows) that a peer may make us hold that does not read
 # or does not acknowledge: fifty thousand of them.

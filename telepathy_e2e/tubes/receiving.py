@@ -77,7 +77,8 @@ class Receiver:
             self._begun()
         self._received += len(data)
         self._take(memoryview(data))
-        if self._received - self._told >= ACK_EVERY:
+        due = ACK_EVERY // 2 if self._state.control else ACK_EVERY
+        if self._received - self._told >= due:
             self._told = self._received
             self._state.control += long(Kind.ACK, self._received)
 

@@ -83,34 +83,43 @@ async def test_what_is_written_now_and_not_taken_goes_first() -> None:
     with other:
         one.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
         stream = SecureStream(SocketStream(one), Plain())
-        assert stream.can_write_now
         stream.write_now(b"small")
         assert not stream.unsent
         stream.write_now(b"x" * 1_000_000)
         assert stream.unsent
-        assert not stream.can_write_now
+        stream.write_now(b"more")
         other.setblocking(False)
         writing = asyncio.ensure_future(stream.write(b"last"))
         got = bytearray()
         loop = asyncio.get_running_loop()
-        while len(got) < 1_000_009:
+        while len(got) < 1_000_013:
             got += await within(loop.sock_recv(other, 1 << 16))
         await within(writing)
-        assert got == b"small" + b"x" * 1_000_000 + b"last"
+        assert not stream.unsent
+        assert got == b"small" + b"x" * 1_000_000 + b"more" + b"last"
         stream.close()
         with pytest.raises(StreamBroken):
             stream.write_now(b"too late")
 
 
-async def test_only_a_socket_is_written_to_at_once_and_only_by_one() -> None:
-    ours, _theirs = pipes()
-    assert not SecureStream(ours, Plain()).can_write_now
+async def test_what_was_read_from_the_road_before_is_read_now_first() -> None:
     one, other = socket.socketpair()
     with other:
-        stream = SecureStream(SocketStream(one), Plain())
-        writing = asyncio.ensure_future(stream.write(b"x" * 10_000_000))
-        await turns()
-        assert not stream.can_write_now
-        stream.abort()
-        with pytest.raises(StreamBroken):
-            await within(writing)
+        machine = Plain()
+        machine.feed(b"early")
+        stream = SecureStream(SocketStream(one), machine)
+        assert stream.read_now() == b"early"
+        assert stream.read_now() is None
+        other.send(b"later")
+        assert stream.read_now() == b"later"
+        other.close()
+        assert stream.read_now() == b""
+        stream.close()
+
+
+async def test_only_a_socket_is_read_without_waiting() -> None:
+    ours, _theirs = pipes()
+    stream = SecureStream(ours, Plain())
+    assert stream.socket is None
+    with pytest.raises(RuntimeError):
+        stream.read_now()

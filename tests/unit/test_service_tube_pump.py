@@ -1,4 +1,4 @@
-"""The pump: a stream in memory on one side, real sockets of local programs on the other."""
+"""The pump: a stream in memory, or TLS over sockets, on one side, and sockets of local programs."""
 
 from __future__ import annotations
 
@@ -14,16 +14,71 @@ from telepathy_e2e.errors import NotAvailable, PeerError
 from telepathy_e2e.net.streams import SocketStream, StreamBroken
 from telepathy_e2e.role import Role
 from telepathy_e2e.service import tube_pump
+from telepathy_e2e.service.secure_stream import SecureStream
 from telepathy_e2e.service.tube_pump import BURST, Pump
 from telepathy_e2e.tasks import TaskOwner
 from telepathy_e2e.tubes.events import Reason
 from telepathy_e2e.tubes.frames import Kind, header
 from telepathy_e2e.tubes.limits import Limits
 from telepathy_e2e.tubes.mux import Multiplexer
+from telepathy_e2e.xtls.engine import Engine
 from tests.unit.net_support import descriptors
 from tests.unit.service_support import Pipe, pipes, turns, until, within
+from tests.unit.xtls_support import PEOPLE
 
 DATA = bytes(range(256)) * 4096  # 1 MiB
+
+BOTH_ROADS = pytest.mark.parametrize("road", ["memory", "socket"])
+
+
+class Machine:
+    """TLS 1.3 and nothing that stands above it (``secure_stream.Machine``)."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def feed(self, data: bytes) -> None:
+        if data:
+            self._engine.receive(data)
+            return
+        self._engine.receive_eof()
+        self._engine.waiting()
+        if self._engine.cut:
+            raise StreamBroken("the connection was cut")
+
+    def take(self) -> bytes:
+        return self._engine.data_to_send()
+
+    def encrypt(self, data: bytes | bytearray | memoryview) -> None:
+        self._engine.write(data)
+
+    def decrypt(self, limit: int) -> bytes:
+        return self._engine.read(limit)
+
+    def close_notify(self) -> None:
+        self._engine.close()
+
+    @property
+    def peer_closed(self) -> bool:
+        return self._engine.peer_closed
+
+
+def secured() -> tuple[SecureStream, SecureStream]:
+    """Both ends of TLS over a pair of sockets, after the handshake."""
+    people = {role: PEOPLE[role].credentials() for role in Role}
+    engines = {
+        role: Engine(role, people[role].key, people[role].leaf, lambda _: None) for role in Role
+    }
+    for engine in engines.values():
+        engine.start()
+    for _ in range(3):
+        for role in Role:
+            engines[role.other].receive(engines[role].data_to_send())
+    one, other = (SocketStream(each) for each in socket.socketpair())
+    return (
+        SecureStream(one, Machine(engines[Role.INITIATOR])),
+        SecureStream(other, Machine(engines[Role.RESPONDER])),
+    )
 
 
 class End:
@@ -48,8 +103,10 @@ class End:
         self.attaches = True
         self.road: asyncio.Task[None] | None = None
 
-    def start(self, stream: Pipe) -> asyncio.Task[None]:
-        self.stream = stream
+    def start(self, stream: Pipe | SecureStream) -> asyncio.Task[None]:
+        if isinstance(stream, Pipe):
+            self.stream = stream
+        self.carried = stream
         self.road = asyncio.ensure_future(self.pump.run(stream))
         return self.road
 
@@ -94,15 +151,16 @@ class End:
         if self.road is not None:
             self.road.cancel()
             await asyncio.wait([self.road])
+        self.carried.close()
         await self.tasks.close()
 
 
 @asynccontextmanager
-async def tube(**timers: float) -> AsyncIterator[tuple[End, End]]:
+async def tube(road: str = "memory", **timers: float) -> AsyncIterator[tuple[End, End]]:
     """Alice, who shares something, and Bob, who connects to it."""
     before = descriptors()
     alice, bob = End(Role.INITIATOR, **timers), End(Role.RESPONDER, **timers)
-    one, other = pipes()
+    one, other = secured() if road == "socket" else pipes()
     alice.start(one)
     bob.start(other)
     await until(lambda: alice.ready and bob.ready)
@@ -135,8 +193,9 @@ async def send(stream: SocketStream, data: bytes) -> None:
     await stream.write_eof()
 
 
-async def test_bytes_go_both_ways_and_each_direction_ends_by_itself() -> None:
-    async with tube() as (alice, bob):
+@BOTH_ROADS
+async def test_bytes_go_both_ways_and_each_direction_ends_by_itself(road: str) -> None:
+    async with tube(road) as (alice, bob):
         number, client = bob.open()
         sending = asyncio.ensure_future(send(client, DATA))
         await until(lambda: number in alice.programs)
@@ -153,8 +212,9 @@ async def test_bytes_go_both_ways_and_each_direction_ends_by_itself() -> None:
         assert not alice.pump.mux.connections
 
 
-async def test_both_directions_at_once_and_more_than_any_buffer() -> None:
-    async with tube() as (alice, bob):
+@BOTH_ROADS
+async def test_both_directions_at_once_and_more_than_any_buffer(road: str) -> None:
+    async with tube(road) as (alice, bob):
         number, client = bob.open()
         await until(lambda: number in alice.programs)
         service = alice.programs[number]
@@ -163,8 +223,9 @@ async def test_both_directions_at_once_and_more_than_any_buffer() -> None:
         await all_sent
 
 
-async def test_a_program_that_reads_nothing_holds_nobody_up_and_loses_nothing() -> None:
-    async with tube() as (alice, bob):
+@BOTH_ROADS
+async def test_a_program_that_reads_nothing_holds_nobody_up_and_loses_nothing(road: str) -> None:
+    async with tube(road) as (alice, bob):
         stuck, lazy = bob.open()
         pushing = asyncio.ensure_future(send(lazy, DATA * 8))
         await until(lambda: stuck in alice.programs)
@@ -181,8 +242,9 @@ async def test_a_program_that_reads_nothing_holds_nobody_up_and_loses_nothing() 
         await pushing
 
 
-async def test_who_is_refused_is_told_so() -> None:
-    async with tube() as (alice, bob):
+@BOTH_ROADS
+async def test_who_is_refused_is_told_so(road: str) -> None:
+    async with tube(road) as (alice, bob):
         alice.refuses = True
         number, client = bob.open()
         assert await within(client.read(1)) == b""
@@ -225,9 +287,10 @@ async def test_a_connection_that_is_over_before_its_service_is_there() -> None:
         assert await within(alice.programs[number].read(1)) == b""
 
 
+@BOTH_ROADS
 @pytest.mark.parametrize("with_data", [False, True])
-async def test_a_program_that_dies_ends_its_connection_alone(with_data: bool) -> None:
-    async with tube() as (alice, bob):
+async def test_a_program_that_dies_ends_its_connection_alone(with_data: bool, road: str) -> None:
+    async with tube(road) as (alice, bob):
         number, client = bob.open()
         other, lasting = bob.open()
         await until(lambda: other in alice.programs)
@@ -247,8 +310,9 @@ async def test_a_program_that_dies_ends_its_connection_alone(with_data: bool) ->
         assert await exactly(alice.programs[other], 5) == b"still"
 
 
-async def test_many_connections_at_once() -> None:
-    async with tube() as (alice, bob):
+@BOTH_ROADS
+async def test_many_connections_at_once(road: str) -> None:
+    async with tube(road) as (alice, bob):
 
         async def one(index: int) -> None:
             number, client = bob.open()
@@ -311,6 +375,40 @@ async def test_a_lost_road_keeps_connections_and_the_next_goes_on_where_it_was()
         await sending
         assert alice.ready == bob.ready == 1
         assert not alice.ended
+
+
+async def test_a_socket_that_breaks_is_a_lost_road_and_the_next_goes_on_where_it_was() -> None:
+    async with tube("socket") as (alice, bob):
+        number, client = bob.open()
+        sending = asyncio.ensure_future(send(client, DATA * 4))
+        await until(lambda: number in alice.programs)
+        service = alice.programs[number]
+        got = await exactly(service, 100_000)
+        for end in (alice, bob):
+            # As when the security, or whoever watches the road, lets go of it.
+            end.carried.abort()
+            assert end.road is not None
+            with pytest.raises(StreamBroken):
+                await within(end.road)
+        one, other = secured()
+        alice.start(one)
+        bob.start(other)
+        got += await read_all(service)
+        assert got == DATA * 4
+        await sending
+        assert not alice.ended
+
+
+async def test_connections_that_all_wait_for_one_road_all_go_on() -> None:
+    """Each has more than fits, and hears of room while it is still saying what it has."""
+    async with tube("socket") as (alice, bob):
+        pairs = [bob.open() for _ in range(20)]
+        sending = [asyncio.ensure_future(send(client, DATA)) for _, client in pairs]
+        for number, _ in pairs:
+            await until(lambda n=number: n in alice.programs)  # type: ignore[misc]
+        arrived = await asyncio.gather(*(read_all(alice.programs[number]) for number, _ in pairs))
+        assert all(each == DATA for each in arrived)
+        await asyncio.gather(*sending)
 
 
 async def test_a_stream_that_ends_before_the_tube_is_a_lost_road() -> None:
@@ -395,9 +493,10 @@ async def test_nonsense_ends_the_tube() -> None:
 # -- the end ----------------------------------------------------------------------------------
 
 
+@BOTH_ROADS
 @pytest.mark.parametrize("who", ["alice", "bob"])
-async def test_a_tube_that_is_closed_ends_on_both_sides(who: str) -> None:
-    async with tube() as (alice, bob):
+async def test_a_tube_that_is_closed_ends_on_both_sides(who: str, road: str) -> None:
+    async with tube(road) as (alice, bob):
         number, client = bob.open()
         await until(lambda: number in alice.programs)
         leaver, other = (alice, bob) if who == "alice" else (bob, alice)
@@ -412,8 +511,9 @@ async def test_a_tube_that_is_closed_ends_on_both_sides(who: str) -> None:
         assert bob.pump.closing
 
 
-async def test_what_a_program_had_ended_still_arrives_after_the_close() -> None:
-    async with tube() as (alice, bob):
+@BOTH_ROADS
+async def test_what_a_program_had_ended_still_arrives_after_the_close(road: str) -> None:
+    async with tube(road) as (alice, bob):
         number, client = bob.open()
         sending = asyncio.ensure_future(send(client, DATA * 2))
         await until(lambda: number in alice.programs)
