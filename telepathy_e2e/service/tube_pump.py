@@ -59,6 +59,9 @@ DEAD_AFTER: Final = 40.0
 # and passes on half of it; single bytes are four times as many on the road, being protected.
 BURST: Final = 1024
 PUSH_AFTER: Final = 0.05
+# Seconds from one such push to the next, until one has been answered: a proxy that is busy may have
+# found it beside what it was to push, and kept both.
+PUSH_AGAIN: Final = 1.0
 
 # Seconds from the end of one direction of a tube that both sides have closed to that of the other.
 END_SECONDS: Final = 5.0
@@ -120,6 +123,10 @@ class Pump:
         self._burst = 0
         self._watching: asyncio.TimerHandle | None = None
         self._pushing: asyncio.TimerHandle | None = None
+        # The ping after the last burst; what it pushes has arrived with the answer to it, or to a
+        # later one.
+        self._pushed = 0
+        self._repeating: asyncio.TimerHandle | None = None
         self._ending: asyncio.TimerHandle | None = None
 
     @property
@@ -163,10 +170,10 @@ class Pump:
             # All has arrived; whoever closes the road first is not waited for.
         finally:
             self._road = None
-            for timer in (self._watching, self._pushing, self._ending):
+            for timer in (self._watching, self._pushing, self._repeating, self._ending):
                 if timer is not None:
                     timer.cancel()
-            self._pushing = None
+            self._pushing = self._repeating = None
             over.cancel()
             await road.close()
 
@@ -287,8 +294,20 @@ class Pump:
         if self._burst == before:
             self._burst = 0
             self._ask()
+            self._pushed = self._pings
+            if self._repeating is None:
+                self._repeating = self._loop.call_later(PUSH_AGAIN, self._push_again)
         else:
             self._pushing = self._loop.call_later(PUSH_AFTER, self._push, self._burst)
+
+    def _push_again(self) -> None:
+        self._ask()
+        self._repeating = self._loop.call_later(PUSH_AGAIN, self._push_again)
+
+    def _answered(self, ping: int) -> None:
+        if ping >= self._pushed and self._repeating is not None:
+            self._repeating.cancel()
+            self._repeating = None
 
     def _watch(self) -> None:
         """Whether the road lives: looked at when it might not, and not for every byte."""
@@ -355,7 +374,9 @@ class Pump:
             case Closing():
                 self._closing = True
                 self._ends.tube_closing()
-            case Pong() | Finished():
+            case Pong(number):
+                self._answered(number)
+            case Finished():
                 pass  # it was heard; and both tasks look for the end themselves
 
     # -- connections ------------------------------------------------------------------------------

@@ -475,6 +475,19 @@ async def test_something_follows_a_burst_once_it_is_over() -> None:
         assert not alice.pump._pings  # her answer is none
 
 
+async def test_more_follows_a_burst_until_it_is_answered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A proxy that is busy may find the first of it beside the burst, and keep both."""
+    monkeypatch.setattr(tube_pump, "PUSH_AGAIN", 0.01)
+    async with tube() as (alice, bob):
+        number, client = bob.open()
+        await until(lambda: number in alice.programs)
+        answers, alice.stream.other = alice.stream.other, Pipe()
+        await client.write(bytes(BURST))
+        await until(lambda: bob.pump._pings >= 3)
+        alice.stream.other = answers
+        await until(lambda: bob.pump._repeating is None)
+
+
 async def test_nonsense_ends_the_tube() -> None:
     async with tube() as (alice, bob):
         number, _client = bob.open()
