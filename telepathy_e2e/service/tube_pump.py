@@ -259,12 +259,12 @@ class Pump:
             for _ in range(AT_ONCE):
                 if road.full:
                     return
-                chunk = mux.data_to_send()
-                if not chunk:
+                if not (mux.pending and (chunk := mux.data_to_send())):
                     break
                 road.send(chunk)
                 self._burst += len(chunk)
-                self._happened(mux.events())
+                if events := mux.events():
+                    self._happened(events)
             else:
                 self._send_soon()
                 return
