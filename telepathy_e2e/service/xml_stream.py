@@ -377,20 +377,9 @@ class XmlStream(StreamSession):
 
     # -- what the peer says -------------------------------------------------------------------
 
-    def _accepted(self, content: Content) -> None:
-        # As for channels, but for the reasons that the peer is told: see ``_fail``.
+    def _read_answer(self, content: Content) -> None:
         self.answered = True
-        try:
-            xml_streams.check_answer(content.description, content.senders)
-            self.security.answered(content)
-            self._road.answered(content.transport)
-        except PeerError as error:
-            # The session counts as accepted, and no second accept is heard.
-            self._fail(error)
-            if isinstance(error, SecurityError):
-                return  # well-formed, so acknowledged
-            raise
-        self._answer.set_result(None)
+        xml_streams.check_answer(content.description, content.senders)
 
     def _terminated(self, condition: str) -> None:
         if not self._peer_ended.done():

@@ -10,6 +10,7 @@ import pytest
 
 from telepathy_e2e.errors import (
     Disconnected,
+    EncryptionError,
     EncryptionNotAvailable,
     NetworkError,
     NotAvailable,
@@ -286,6 +287,30 @@ async def test_a_server_that_takes_the_protection_out_gets_no_stream(action: str
         await until(lambda: gone(alice, bob))
         assert not alice.got
         assert not bob.got
+
+
+@pytest.mark.parametrize(
+    "value", ["09:7B:13", "no hexadecimal at all"], ids=["too short", "no fingerprint"]
+)
+async def test_protection_that_makes_no_sense_in_the_answer_is_a_security_error(value: str) -> None:
+    """xtls-wire, section 1: as for files and tubes."""
+    told: list[str] = []
+
+    def attack(sender: str, stanza: Element) -> Element:
+        jingle = jingle_of(stanza)
+        if jingle is not None and jingle.get("action") == "session-accept":
+            for each in jingle.iter(f"{{{XTLS}}}fingerprint"):
+                each.text = value
+        if jingle is not None and jingle.get("action") == "session-terminate":
+            told.extend(each.tag for each in jingle.iter() if each.tag.endswith("-error"))
+        return stanza
+
+    async with stream_sides() as (alice, bob):
+        alice.server.attack = attack
+        with pytest.raises(EncryptionError):
+            await within(alice.xml_streams.get(bob.client.jid))
+        await until(lambda: gone(alice, bob))
+        assert told == [f"{{{JINGLE_NS}}}security-error"]
 
 
 async def test_a_contact_opens_so_many_in_an_hour(monkeypatch: pytest.MonkeyPatch) -> None:
