@@ -107,19 +107,22 @@ class TransportRelay(Attack):
         if found is None:
             return [element]
         side = "initiator" if found.get("action") == "session-initiate" else "responder"
+        if side == "responder" and found.get("sid") != self.sid:
+            return [element]  # of a call before ours, late
         content = found.find(f"{{{stanzas.JINGLE}}}content")
         transport = None if content is None else content.find(ice.TRANSPORT)
         if content is None or transport is None:
             return [element]
         if found.get("action") == "transport-info":
-            if self.sid:
-                sender = "initiator" if element.get("from") == self.jids["initiator"] else SIDES[1]
-                self.engines[sender].remote_transport("m", ice.parse(transport))
+            sender = "initiator" if element.get("from") == self.jids["initiator"] else SIDES[1]
+            self.engines[sender].remote_transport("m", ice.parse(transport))
             self.server.inject(stanzas.result(element))
             return []
         if side == "initiator":
             self.begin(element, found.get("sid", ""))
         self.sent[side] = copy.deepcopy(content)
+        # At once: a transport-info may be right behind, and says that these were all.
+        self.engines[side].remote_transport("m", ice.parse(transport))
         self._work(self._swap(element, content, transport, side))
         return []
 
@@ -150,8 +153,6 @@ class TransportRelay(Attack):
         self, element: Element, content: Element, transport: Element, side: str
     ) -> None:
         other = SIDES[1 - SIDES.index(side)]
-        theirs = ice.parse(transport)
-        self.engines[side].remote_transport("m", theirs)
         await self.engines[other].gather("m")
         setup = "actpass" if side == "initiator" else "active"
         ours = ice.build(self.engines[other].local_transport("m", setup))
@@ -201,7 +202,8 @@ class CallInTheMiddle(TransportRelay):
         if element.tag == "iq" and element.get("id", "").startswith("hostile-"):
             return []  # an answer to what we said
         sealed = stanzas.sealed(element)
-        if sealed is None:
+        found = stanzas.jingle(element)
+        if sealed is None or found is None or found.get("sid") != self.sid:
             return super().stanza(element)
         side = "initiator" if element.get("from") == self.jids["initiator"] else "responder"
         self.server.inject(stanzas.result(element))

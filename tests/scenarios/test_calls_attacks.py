@@ -33,6 +33,7 @@ from tests.support.side import (
     DBusFailure,
     Side,
 )
+from tests.support.waiting import PATIENCE, until
 
 pytestmark = [
     pytest.mark.skipif(not available(), reason="prosody is not installed"),
@@ -136,7 +137,7 @@ async def test_a_relay_that_cannot_say_hello_is_found_out(stage: Stage) -> None:
 
 
 async def string(side: Side, question: str) -> str:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE):
         while True:
             shown = await side.get(question, VERIFICATION, "ShortAuthenticationString")
             if shown:
@@ -152,7 +153,8 @@ async def test_who_is_between_two_people_in_everything_gives_them_different_stri
     ours, theirs = await rings(stage)
     await theirs.accept()
     await asyncio.gather(ours.until(ACTIVE), theirs.until(ACTIVE))
-    assert relay.protected == {"initiator", "responder"}
+    # The relay may be the last to know, of this and of the strings.
+    await until(lambda: relay.protected == {"initiator", "responder"})
     question = await stage.alice.cm(ours.path, E2E, "Verify")
     await stage.alice.cm(question, VERIFICATION, "StartSAS")
     asked, _ = await stage.bob.new_channel(VERIFICATION)
@@ -160,6 +162,7 @@ async def test_who_is_between_two_people_in_everything_gives_them_different_stri
     await stage.bob.cm(asked, VERIFICATION, "StartSAS")
     hers, his = await string(stage.alice, question), await string(stage.bob, asked)
     assert hers != his
+    await until(lambda: len(relay.strings) == 2)
     assert relay.strings == {"initiator": hers, "responder": his}
     await stage.alice.cm(question, VERIFICATION, "ConfirmSAS", "b", False)
     _, _, reason = await ours.until(ENDED)

@@ -64,13 +64,13 @@ from tests.support.tubes import (
     state,
     talk,
     told,
-    until,
 )
+from tests.support.waiting import PATIENCE, until
 
 ERROR = TP + "Error."
 NOBODY = 65534
 
-pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(90)]
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="becoming another user takes root")
 
@@ -280,13 +280,13 @@ async def test_a_thousand_connections_and_one_of_them_stuck(pair: Pair, tmp_path
         for _, writer in others:
             writer.write(b"e" + b"x" * 1000)
         for reader, _ in others:
-            async with asyncio.timeout(60):
+            async with asyncio.timeout(PATIENCE):
                 assert await reader.readexactly(1000) == b"x" * 1000
         await until(lambda: len(told(pair.bob, tube.theirs, "NewLocalConnection")) == 1000)
         # The stuck one comes to itself, and has lost nothing.
         stuck.set()
         lazy.write_eof()
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(PATIENCE):
             assert await lazy_reader.read() == flood
         for _, writer in [*others, (lazy_reader, lazy)]:
             writer.close()
@@ -540,7 +540,7 @@ async def test_contacts_are_told_which_services_are_waited_for(pair: Pair) -> No
     assert bus in await classes()
     await announce_service(pair.bob, STREAM_TUBE, "rfb", "vnc")
     await announce_service(pair.bob, DBUS_TUBE, "com.example.Game", "game")
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE):
         while not {STREAM_TUBE + ".Service", DBUS_TUBE + ".ServiceName"} <= set().union(
             *await classes()
         ):

@@ -20,7 +20,8 @@ from tests.scenarios.test_roads import pair_with
 from tests.support.pair import Pair
 from tests.support.prosody import Prosody
 from tests.support.side import E2E, SECURABLE, Side
-from tests.support.tubes import OPEN, TUBE, UNIX, echo, opened, service, talk, told, until
+from tests.support.tubes import OPEN, TUBE, UNIX, echo, opened, service, talk, told
+from tests.support.waiting import PATIENCE, until
 
 
 def _can_cut() -> bool:
@@ -32,7 +33,6 @@ def _can_cut() -> bool:
 
 
 pytestmark = [
-    pytest.mark.timeout(120),
     pytest.mark.skipif(not _can_cut(), reason="ss -K cannot be used here"),
 ]
 
@@ -86,9 +86,9 @@ async def test_connections_survive_the_loss_of_their_road(pair: Pair, tmp_path: 
             assert cut(pair) > 0
             # Nothing is lost on the way, nothing comes twice.
             lasting.write(b"x" * 100_000)
-            async with asyncio.timeout(60):
+            async with asyncio.timeout(PATIENCE):
                 assert await lasting_reader.readexactly(100_000) == b"x" * 100_000
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(PATIENCE):
             assert await moving == data
         assert await talk(lasting_reader, lasting, b"after") == b"after"
         lasting.close()
@@ -152,7 +152,7 @@ async def test_a_tube_through_a_proxy_goes_on_when_the_proxy_cuts_it(
         telling.write(sent[1_000_000:])
         telling.write_eof()
         may_answer.set()
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(PATIENCE):
             assert await heard == sent
             assert await asking_reader.read() == answer
             assert await moving == sent

@@ -15,6 +15,7 @@ from dbus_fast import Variant
 
 from tests.support.pair import Pair
 from tests.support.side import CAPABILITIES, CHANNEL, REQUESTS, TP, Side, Signal
+from tests.support.waiting import PATIENCE, until
 
 STREAM_TUBE = CHANNEL + ".Type.StreamTube"
 DBUS_TUBE = CHANNEL + ".Type.DBusTube"
@@ -23,8 +24,6 @@ TUBE = CHANNEL + ".Interface.Tube"
 UNIX, ABSTRACT, IPV4, IPV6 = range(4)
 LOCALHOST, PORT, NETMASK, CREDENTIALS = range(4)
 LOCAL_PENDING, REMOTE_PENDING, OPEN, NOT_OFFERED = range(4)
-
-WAIT = 60.0
 
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
@@ -93,7 +92,7 @@ async def request(
     return str(path)
 
 
-async def state(side: Side, path: str, wanted: int, *, timeout: float = WAIT) -> None:
+async def state(side: Side, path: str, wanted: int, *, timeout: float = PATIENCE) -> None:
     """Wait until TubeChannelStateChanged told of it."""
     await side.signal(
         lambda s: (s.path, s.member, s.body) == (path, "TubeChannelStateChanged", (wanted,)),
@@ -117,13 +116,6 @@ def error_of(side: Side, path: str) -> str:
 
 def told(side: Side, path: str, member: str) -> list[Signal]:
     return [s for s in side.signals if (s.path, s.member) == (path, member)]
-
-
-async def until(condition: Callable[[], object]) -> None:
-    """Wait for what follows from signals."""
-    async with asyncio.timeout(WAIT):
-        while not condition():
-            await asyncio.sleep(0.01)
 
 
 async def connection_closed(side: Side, path: str, count: int = 1) -> list[str]:
@@ -173,7 +165,7 @@ async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, data:
         await writer.drain()
         writer.write_eof()
 
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE):
         got, _ = await asyncio.gather(reader.read(-1), write())
     return bytes(got)
 
@@ -217,7 +209,7 @@ async def opened(
     offered: tuple[int, int] = (UNIX, LOCALHOST),
     accepted: tuple[int, int] = (UNIX, LOCALHOST),
     param: Variant | None = None,
-    timeout: float = WAIT,
+    timeout: float = PATIENCE,
     **more: Any,
 ) -> OpenTube:
     """A tube that is open on both sides.
