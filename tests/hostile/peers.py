@@ -14,8 +14,9 @@ from slixmpp.xmlstream.matcher import MatchXPath
 
 from tests.hostile.server import HostileServer
 from tests.support.prosody import PASSWORD
+from tests.support.waiting import PATIENCE
 
-WAIT = 20.0
+WAIT = PATIENCE
 
 
 class Peer:

@@ -16,9 +16,10 @@ from xml.etree.ElementTree import Element, fromstring, tostring
 
 from tests.hostile.stanzas import jingle
 from tests.support.prosody import Prosody
+from tests.support.waiting import PATIENCE
 
 MODULES = Path(__file__).parent / "prosody"
-WAIT = 30.0
+WAIT = PATIENCE
 
 # One stanza; mod_hostile has the same.
 MAX_LENGTH = 1024 * 1024

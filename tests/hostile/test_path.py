@@ -39,10 +39,11 @@ from tests.hostile.relay import (
 from tests.hostile.server import HostileServer
 from tests.hostile.stanzas import FILES, S5B, VERIFICATION
 from tests.support.prosody import available
+from tests.support.waiting import PATIENCE
 
 pytestmark = pytest.mark.skipif(not available(), reason="prosody is not installed")
 
-WAIT = 20.0
+WAIT = PATIENCE
 FILE = bytes(range(256)) * 2000
 
 

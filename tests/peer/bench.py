@@ -35,8 +35,9 @@ from tests.support.side import (
     DBusFailure,
     Side,
 )
+from tests.support.waiting import PATIENCE
 
-WAIT = 20.0
+WAIT = PATIENCE
 SETTLE = 10.0
 
 # File_Transfer_State and File_Transfer_State_Change_Reason

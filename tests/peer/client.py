@@ -24,8 +24,9 @@ from telepathy_e2e.xmpp import caps
 from tests.peer import stanzas
 from tests.peer.stanzas import CLIENT, IBB, JINGLE
 from tests.support.prosody import PASSWORD
+from tests.support.waiting import PATIENCE
 
-WAIT = 20.0
+WAIT = PATIENCE
 
 BASE = (
     caps.DISCO_INFO,

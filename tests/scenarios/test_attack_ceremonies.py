@@ -33,6 +33,7 @@ from tests.hostile.stage import (
 )
 from tests.support.prosody import available
 from tests.support.side import VERIFICATION, DBusFailure, Side
+from tests.support.waiting import PATIENCE
 
 pytestmark = pytest.mark.skipif(not available(), reason="prosody is not installed")
 
@@ -65,7 +66,7 @@ async def string(side: Side, question: str) -> str:
 
 
 async def state(side: Side, question: str, *wanted: str) -> str:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE):
         while (now := await side.get(question, VERIFICATION, "State")) not in wanted:
             await asyncio.sleep(0.02)
     return str(now)
@@ -191,7 +192,7 @@ async def fail_once(stage: Stage, hers: str, his: str) -> None:
     """A comparison that fails after both have spent a try."""
     seen = len(stage.bob.signals)
     await stage.alice.cm(hers, VERIFICATION, "StartSAS")
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE):
         while not any(
             s.path == his and s.member == "PeerStarted" for s in stage.bob.signals[seen:]
         ):

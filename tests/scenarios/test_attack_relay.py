@@ -31,6 +31,7 @@ from tests.hostile.stage import (
 )
 from tests.support.prosody import available
 from tests.support.side import CHANNEL, E2E, VERIFICATION, WAIT, Side
+from tests.support.waiting import PATIENCE
 
 pytestmark = pytest.mark.skipif(not available(), reason="prosody is not installed")
 
@@ -253,7 +254,7 @@ async def test_a_relay_that_reveals_another_nonce_than_promised_gets_no_string()
 async def ceremony_failed(side: Side, question: str) -> None:
     """Wait until the question is open again after a comparison."""
     await side.signal(lambda s: _state(s.path, s.member, s.body, question) == "comparing")
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE):
         while await side.get(question, VERIFICATION, "State") != "pending":
             await asyncio.sleep(0.02)
 

@@ -29,6 +29,7 @@ from tests.support.gnupg import Keyring, keyring, needs_gpg
 from tests.support.prosody import available
 from tests.support.side import SECURABLE, VERIFICATION
 from tests.support.trust import Trust
+from tests.support.waiting import PATIENCE
 
 pytestmark = pytest.mark.skipif(not available(), reason="prosody is not installed")
 
@@ -144,7 +145,7 @@ async def test_a_remembered_key_makes_a_relay_an_alarm() -> None:
         asked = questions(stage.alice)
         attempt = await stage.begin(DATA)
         question, shown = await stage.alice.new_channel(VERIFICATION, skip=asked)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             while not trust.alarms():
                 await asyncio.sleep(0.02)
         (alarm,) = trust.alarms()

@@ -35,6 +35,7 @@ from tests.hostile.stage import (
 from tests.peer.client import Peer
 from tests.support.prosody import available
 from tests.support.side import E2E, VERIFICATION
+from tests.support.waiting import PATIENCE
 
 pytestmark = pytest.mark.skipif(not available(), reason="prosody is not installed")
 
@@ -181,7 +182,7 @@ async def test_forged_capabilities_do_not_count_where_a_key_is_published() -> No
         carol = await Peer.start(stage.server.prosody, "carol")
         try:
             bob = stage.server.jid("bob")
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(PATIENCE):
                 while (await carol.ask(bob, node, type="get")).get("type") != "result":
                     await asyncio.sleep(0.02)
         finally:

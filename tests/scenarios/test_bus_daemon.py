@@ -18,6 +18,7 @@ import pytest_asyncio
 from dbus_fast import Variant
 
 from tests.support.bus import PROPERTIES, PrivateBus, RawClient, available, client_of
+from tests.support.waiting import PATIENCE
 
 pytestmark = pytest.mark.skipif(not available(), reason="dbus-daemon is not installed")
 
@@ -105,7 +106,7 @@ def _start(desktop: Desktop, *arguments: str) -> subprocess.Popen[bytes]:
 
 
 async def _ended(process: subprocess.Popen[bytes]) -> tuple[int, str]:
-    _, said = await asyncio.to_thread(process.communicate, timeout=20)
+    _, said = await asyncio.to_thread(process.communicate, timeout=PATIENCE)
     return process.returncode, said.decode()
 
 

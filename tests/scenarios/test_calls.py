@@ -21,7 +21,6 @@ from tests.support.calls import (
     HOLD,
     INITIALISED,
     MUTE,
-    PATIENCE,
     PENDING_INITIATOR,
     STREAM,
     OneCall,
@@ -41,6 +40,7 @@ from tests.support.side import (
     DBusFailure,
     Side,
 )
+from tests.support.waiting import PATIENCE
 
 BOTH = (CALL, FILE_TRANSFER)
 

@@ -29,6 +29,7 @@ from tests.support.calls import (
 from tests.support.media import OPUS
 from tests.support.prosody import available
 from tests.support.side import FILE_TRANSFER, SECURABLE, DBusFailure
+from tests.support.waiting import PATIENCE
 from tests.unit.jingle_support import sample
 
 pytest_plugins = ["tests.peer.fixtures"]
@@ -298,7 +299,7 @@ async def test_who_looks_for_other_ways_all_the_time_holds_no_sockets(bench: Ben
                 calls.transport(digest=digest), name="voice", creator="initiator", senders=""
             )
             assert await talker.session.send("transport-replace", news) == ("", "")
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE):
             while bench.descriptors() > before + 10:
                 await asyncio.sleep(0.05)
         # The way that there is carries on meanwhile.
@@ -316,7 +317,7 @@ async def test_a_road_that_one_content_had_for_itself_takes_nothing_but_that_alo
     try:
         await talker.add("more")
         await theirs.figures(packets_sent=20)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE):
             while len(await theirs.statistics()) < 2:
                 await asyncio.sleep(0.05)
         first, added = await theirs.contents()
@@ -459,7 +460,7 @@ async def test_a_wrong_offer_after_an_announcement_ends_the_call_at_once(bench: 
 
 async def reaches(bench: Bench, peer: Peer) -> OneCall:
     """The user here calls a contact's client that gets its offers at once."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE):
         while True:
             try:
                 ours = await call(bench.side, stanzas.bare(peer.jid))

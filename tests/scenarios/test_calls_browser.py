@@ -19,7 +19,6 @@ from tests.support.calls import (
     CALL,
     ENDED,
     HOLD,
-    PATIENCE,
     OneCall,
     call,
     incoming,
@@ -27,6 +26,7 @@ from tests.support.calls import (
 from tests.support.pair import parameters
 from tests.support.prosody import available
 from tests.support.side import E2E, SECURABLE, VERIFICATION, DBusFailure, Side
+from tests.support.waiting import PATIENCE
 
 pytestmark = [
     pytest.mark.skipif(not available(), reason="prosody is not installed"),

@@ -24,6 +24,7 @@ from tests.support.side import (
     VERIFICATION,
 )
 from tests.support.trust import Trust
+from tests.support.waiting import PATIENCE
 
 BOTH = (CALL, FILE_TRANSFER)
 
@@ -113,7 +114,7 @@ async def test_contacts_can_be_called_when_a_client_of_theirs_takes_calls(pair: 
 
     assert await kinds() == {"InitialAudio", "InitialVideo"}
     await pair.bob.announce((FILE_TRANSFER,))
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE):
         while await kinds():
             await asyncio.sleep(0.05)
 

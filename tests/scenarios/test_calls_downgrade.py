@@ -17,6 +17,7 @@ from tests.support.calls import ACTIVE, CALL, ENDED, call, incoming
 from tests.support.prosody import available
 from tests.support.side import E2E, FILE_TRANSFER, SECURABLE, VERIFICATION
 from tests.support.trust import Trust
+from tests.support.waiting import PATIENCE
 
 pytestmark = pytest.mark.skipif(not available(), reason="prosody is not installed")
 
@@ -55,7 +56,7 @@ async def test_a_verified_contact_who_calls_without_his_key_is_an_alarm() -> Non
         ours = await incoming(alice)
         await ours.accept()
         question, shown = await alice.new_channel(VERIFICATION, skip=asked)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE):
             while not trust.alarms():
                 await asyncio.sleep(0.02)
         (alarm,) = trust.alarms()

@@ -13,7 +13,7 @@ from tests.support.side import FILE_TRANSFER
 
 NO_GLIB = lacks("import gi; gi.require_version('TelepathyGLib', '0.12')")
 
-pytestmark = [pytest.mark.timeout(90), pytest.mark.skipif(bool(NO_GLIB), reason=NO_GLIB)]
+pytestmark = pytest.mark.skipif(bool(NO_GLIB), reason=NO_GLIB)
 
 
 async def test_telepathy_glib_calls_presses_keys_and_hangs_up(prosody: Prosody) -> None:

@@ -13,10 +13,11 @@ import pytest
 from dbus_fast import Variant
 
 from tests.support import sound
-from tests.support.calls import CALL, CALL_MEDIA, PATIENCE, OneCall, both_go_on, talking, told
+from tests.support.calls import CALL, CALL_MEDIA, OneCall, both_go_on, talking, told
 from tests.support.pair import Pair
 from tests.support.prosody import Prosody
 from tests.support.side import FILE_TRANSFER, Side
+from tests.support.waiting import PATIENCE
 
 BOTH = (CALL, FILE_TRANSFER)
 

@@ -17,8 +17,9 @@ import pytest
 from tests.support.children import interruptible
 from tests.support.prosody import PASSWORD, Certificate, Prosody
 from tests.support.side import Side
+from tests.support.waiting import PATIENCE
 
-WAIT = 60.0
+WAIT = PATIENCE
 
 
 class Command:

@@ -34,6 +34,7 @@ from tests.support.side import (
     Side,
 )
 from tests.support.trust import Trust
+from tests.support.waiting import PATIENCE
 from tests.unit.test_attest_identity import NOW, Device
 
 DATA = secrets.token_bytes(50_000)
@@ -101,7 +102,7 @@ class World:
         path, shown = await alice.new_channel(VERIFICATION, skip=asked)
         assert shown[VERIFICATION + ".Attestations"][0][0] == IDENTITY
         assert IDENTITY not in shown[VERIFICATION + ".Methods"]
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             while not (alarms := self.trust.alarms()) or alarms[0].count < times:
                 await asyncio.sleep(0.02)
         (alarm,) = alarms

@@ -21,6 +21,7 @@ from tests.support.chat import TEXT, handle_of, next_message, open_text, send
 from tests.support.pair import parameters
 from tests.support.prosody import Prosody
 from tests.support.side import CHANNEL, CONNECTION, PROPERTIES, REQUESTS, TP, DBusFailure, Side
+from tests.support.waiting import PATIENCE
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -61,7 +62,7 @@ class Desktop:
     def resource(self) -> str:
         return self.raw.prosody.jid("alice") + "/test"
 
-    async def lives(self, text: str, *, timeout: float = 30) -> None:
+    async def lives(self, text: str, *, timeout: float = PATIENCE) -> None:
         """What comes after is delivered: the stream goes on, and all before it was looked at."""
         await self.throw(
             f"<message from='bob@example.test/x' to='{self.resource}' type='chat'>"
@@ -170,7 +171,6 @@ async def test_what_is_no_stream_ends_the_connection_and_no_other(alice: Desktop
     await alice.throw(ENDS[how])
     ended = await side.signal(
         lambda s: s.path == side.connection and s.member == "StatusChanged" and s.body[0] == 2,
-        timeout=30,
     )
     assert ended.body == (2, 2), "because of the network"
     (failure,) = [s.body for s in side.signals if s.member == "ConnectionError"]

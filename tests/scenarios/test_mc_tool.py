@@ -16,6 +16,7 @@ from dbus_fast import Message
 from tests.support import mission_control
 from tests.support.mission_control import Desktop
 from tests.support.prosody import Prosody
+from tests.support.waiting import PATIENCE
 
 pytestmark = pytest.mark.skipif(
     not mission_control.available() or shutil.which("mc-tool") is None,
@@ -72,7 +73,7 @@ async def status(desktop: Desktop, wanted: int) -> list[Any]:
 
 async def until_shown(desktop: Desktop, account: str, pattern: str) -> str:
     """``mc-tool show`` until it says this: Mission Control hears of things as we do."""
-    async with asyncio.timeout(15):
+    async with asyncio.timeout(PATIENCE):
         while not re.search(pattern, shown := await mc_tool(desktop, "show", account)):
             await asyncio.sleep(0.05)
     return shown

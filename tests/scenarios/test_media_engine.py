@@ -56,8 +56,8 @@ from tests.support.media import (
     Ears,
     Person,
     connected,
-    until,
 )
+from tests.support.waiting import until
 
 
 @pytest.fixture(autouse=True)

@@ -24,6 +24,7 @@ from tests.support.side import (
     Side,
     Signal,
 )
+from tests.support.waiting import PATIENCE
 
 SECRET = "Möwe 42 im Regen"
 DATA = secrets.token_bytes(300_000)
@@ -76,7 +77,7 @@ class Person:
         return str(method), str(reason), bool(spent)
 
     async def state(self, wanted: str) -> None:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE):
             while await self.side.get(self.question, VERIFICATION, "State") != wanted:
                 await asyncio.sleep(0.02)
 

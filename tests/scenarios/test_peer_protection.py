@@ -340,7 +340,7 @@ async def test_a_handshake_or_a_hello_that_never_comes_is_given_up(bench: Bench)
     half = await bench.receives(DATA, peer=carol)
     await half.transfer.pipe.write(b"\x16\x03\x01\x00")
     for case in (*silent, *greeted, half):
-        await bench.failed(case, REMOTE_ERROR, "security-error", "EncryptionError", timeout=45)
+        await bench.failed(case, REMOTE_ERROR, "security-error", "EncryptionError")
         await bench.got_nothing(case)
         assert not bench.opened(case)
 

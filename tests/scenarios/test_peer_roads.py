@@ -21,6 +21,7 @@ from tests.peer.client import PROTECTED, Peer
 from tests.peer.roads import InBand, TcpPipe
 from tests.peer.stanzas import IBB
 from tests.peer.transfer import Transfer, Way
+from tests.support.waiting import PATIENCE
 
 pytest_plugins = ["tests.peer.fixtures"]
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -92,7 +93,7 @@ async def test_what_is_not_the_handshake_is_hung_up_on(bench: Bench, said: bytes
     reader, writer = await asyncio.open_connection(*listener(case))
     writer.write(said)
     with contextlib.suppress(ConnectionError):
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE):
             while answer := await reader.read(100):
                 assert answer[:2] not in (b"\5\0\0",)
     writer.close()
@@ -230,7 +231,7 @@ async def test_a_malformed_candidate_does_no_harm(bench: Bench, port: str) -> No
     if answer == ("", ""):
         case = bench.adopt(transfer, await bench.channel())
         bench.accept(case)
-        assert (await bench.side.state(case.path, CANCELLED, timeout=10))[0] == CANCELLED
+        assert (await bench.side.state(case.path, CANCELLED))[0] == CANCELLED
 
 
 @pytest.mark.parametrize("code", [1, 2, 255])
@@ -395,7 +396,7 @@ async def test_another_transport_before_our_answer_is_taken(bench: Bench) -> Non
     description = stanzas.part(transfer.offered, "description")
     content = transfer.content(description, transport, transfer.security())
     assert await transfer.accept(content=content) == ("", "")
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         await stream.opened.wait()
     transfer.pipe = stream
     secured = await transfer.protect()
@@ -434,7 +435,7 @@ async def in_band(bench: Bench, *, xtls: bool = False) -> tuple[Case, InBand]:
 
 
 async def _answer(future: asyncio.Future[Element]) -> tuple[str, str]:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         return stanzas.error_of(await future)
 
 

@@ -31,6 +31,7 @@ from tests.support.side import (
     Side,
     Signal,
 )
+from tests.support.waiting import PATIENCE
 
 IDENTITIES = CONNECTION + ".Interface.Identities1"
 DATA = secrets.token_bytes(50_000)
@@ -228,7 +229,7 @@ async def test_a_server_that_replaces_it_makes_nobody_verified(
         assert await side.get(mine, E2E, "PeerFingerprints") == {
             "sha-256": shown(identity_fingerprint(own))
         }
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             while "none of those that he publishes" not in side.log:
                 await side.get(side.connection, CONNECTION, "Status")
     finally:

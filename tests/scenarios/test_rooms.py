@@ -57,6 +57,7 @@ from tests.support.rooms import (
     room_request,
 )
 from tests.support.side import CHANNEL, CONNECTION, REQUESTS, SECURABLE, DBusFailure, Side
+from tests.support.waiting import PATIENCE
 
 CONTACTS = CONNECTION + ".Interface.Contacts"
 ALIASING = CONNECTION + ".Interface.Aliasing"
@@ -182,7 +183,7 @@ async def test_what_was_said_before_is_scrollback(rooms: Rooms) -> None:
     token = await send(rooms.alice, hers, "Old", REPORT_DELIVERY)
     await report(rooms.alice, token)
     his = await enter(rooms.bob, rooms.room)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         while not (pending := await rooms.bob.get(his, MESSAGES, "PendingMessages")):
             await rooms.bob.signal(lambda s: s.member == "MessageReceived")
     (parts,) = pending
@@ -556,7 +557,7 @@ async def test_a_room_that_is_destroyed_is_over_for_all(rooms: Rooms) -> None:
     carol = await Peer.start(rooms.server, "carol")
     try:
         carol.send(muc.join(rooms.room, "carol"))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             answer = await carol.post(rooms.room, muc.owner(), type="get")
             while answer.get("type") == "error":
                 answer = await carol.post(rooms.room, muc.owner(), type="get")

@@ -16,7 +16,7 @@ from tests.support.side import CHANNEL, Side
 
 NO_GLIB = lacks("import gi; gi.require_version('TelepathyGLib', '0.12')")
 
-pytestmark = [pytest.mark.timeout(60), pytest.mark.skipif(bool(NO_GLIB), reason=NO_GLIB)]
+pytestmark = pytest.mark.skipif(bool(NO_GLIB), reason=NO_GLIB)
 
 
 @pytest.fixture

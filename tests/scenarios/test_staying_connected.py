@@ -18,11 +18,12 @@ from telepathy_e2e.errors import (
 from telepathy_e2e.xmpp.settings import Password
 from tests.scenarios.test_xmpp_client import Person, server_with
 from tests.support.prosody import Prosody
+from tests.support.waiting import PATIENCE
 from tests.support.wire import Wire, wire_to
 
 BODY = "{jabber:client}body"
 # Seconds; only what should never happen takes so long.
-WAIT = 20.0
+WAIT = PATIENCE
 
 Make = Callable[..., Person]
 

@@ -16,7 +16,7 @@ from tests.support.prosody import Prosody
 
 NO_GLIB = lacks("import gi; gi.require_version('TelepathyGLib', '0.12')")
 
-pytestmark = [pytest.mark.timeout(60), pytest.mark.skipif(bool(NO_GLIB), reason=NO_GLIB)]
+pytestmark = pytest.mark.skipif(bool(NO_GLIB), reason=NO_GLIB)
 
 
 async def test_telepathy_glib_sends_hears_and_acknowledges(prosody: Prosody) -> None:

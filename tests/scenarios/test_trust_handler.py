@@ -19,6 +19,7 @@ from tests.support.pair import Pair, parameters
 from tests.support.prosody import Prosody
 from tests.support.side import CONNECTION, E2E, FILE_TRANSFER, SECURABLE, VERIFICATION, Side
 from tests.support.trust import Trust
+from tests.support.waiting import PATIENCE
 
 DATA = secrets.token_bytes(100_000)
 DEMAND = {E2E + ".RequireVerified": Variant("b", True)}
@@ -158,7 +159,7 @@ async def test_a_changed_key_is_an_alarm_and_nothing_flows(pair: Pair, trust: Tr
     asked = questions(pair.alice)
     held = await Held.start(pair)
     path, shown = await pair.alice.new_channel(VERIFICATION, skip=asked)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         while not trust.alarms():
             await asyncio.sleep(0.02)
     (alarm,) = trust.alarms()
@@ -315,7 +316,7 @@ async def test_a_damaged_memory_asks_about_everybody(pair: Pair, trust: Trust) -
     asked = questions(pair.alice)
     held = await Held.start(pair)
     path, _ = await pair.alice.new_channel(VERIFICATION, skip=asked)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         while "is damaged" not in trust.log:
             await asyncio.sleep(0.02)
     assert await pair.alice.get(path, VERIFICATION, "State") == "pending"

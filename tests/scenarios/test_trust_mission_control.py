@@ -25,12 +25,12 @@ from tests.support.programs import Program, lacks, program
 from tests.support.prosody import Prosody
 from tests.support.side import E2E, FILE_TRANSFER, SECURABLE, VERIFICATION, Side
 from tests.support.trust import NAME
+from tests.support.waiting import PATIENCE
 
 ROOT = Path(__file__).parents[2]
 NO_GLIB = lacks("import gi; gi.require_version('TelepathyGLib', '0.12')")
 
 pytestmark = [
-    pytest.mark.timeout(60),
     pytest.mark.skipif(
         bool(NO_GLIB) or not available(), reason=NO_GLIB or "Mission Control is missing"
     ),
@@ -53,7 +53,7 @@ class Scene:
     async def kill_handler(self) -> None:
         number = await self.bob.client.value(*BUS, "GetConnectionUnixProcessID", "s", NAME)
         os.kill(number, signal.SIGKILL)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             while await self.runs():
                 await asyncio.sleep(0.02)
 
@@ -81,7 +81,7 @@ class Scene:
         return list((await self.bob.client.signal("Finished", path)).body[:2])
 
     async def pinned(self, *methods: str) -> Pin:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             while True:
                 for pin in self.store.read():
                     if pin.methods == methods:
@@ -166,7 +166,7 @@ async def test_started_for_a_changed_key_it_leaves_the_question_open(
         mine = await s.offer(data)
         sending = asyncio.ensure_future(s.alice.provide(mine, data))
         path = await s.asked()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             while not s.store.read().alarms:
                 await asyncio.sleep(0.02)
         (alarm,) = s.store.read().alarms

@@ -22,7 +22,7 @@ from tests.support.prosody import Prosody
 from tests.support.side import CHANNEL, Side
 from tests.support.tubes import STREAM_TUBE, echo
 
-pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(180)]
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 SERVICE = STREAM_TUBE + ".Service"
 PAGE = b"<h1>shared</h1>" * 50_000

@@ -32,7 +32,6 @@ NO_PROGRAMS = lacks("import dbus.service, gi; from gi.repository import Gio")
 pytestmark = [
     pytest.mark.asyncio(loop_scope="module"),
     pytest.mark.skipif(bool(NO_PROGRAMS), reason=NO_PROGRAMS),
-    pytest.mark.timeout(90),
 ]
 
 

@@ -16,7 +16,7 @@ from tests.support.tubes import DBUS_TUBE, STREAM_TUBE, closed
 
 NO_GLIB = lacks("import gi; gi.require_version('TelepathyGLib', '0.12')")
 
-pytestmark = [pytest.mark.timeout(90), pytest.mark.skipif(bool(NO_GLIB), reason=NO_GLIB)]
+pytestmark = pytest.mark.skipif(bool(NO_GLIB), reason=NO_GLIB)
 
 
 @pytest_asyncio.fixture

@@ -29,11 +29,11 @@ from tests.support.tubes import (
     state,
     talk,
 )
+from tests.support.waiting import PATIENCE
 
 NO_GLIB = lacks("import gi; gi.require_version('TelepathyGLib', '0.12')")
 
 pytestmark = [
-    pytest.mark.timeout(90),
     pytest.mark.skipif(bool(NO_GLIB), reason=NO_GLIB),
     pytest.mark.skipif(not mission_control.available(), reason="Mission Control is missing"),
 ]
@@ -68,7 +68,7 @@ async def sees(side: Side | Desktop, jid: str, **more: str) -> None:
     wanted |= {f"{STREAM_TUBE}.{name}": value for name, value in more.items()}
     (handle,) = await side.cm(side.connection, CONNECTION, "RequestHandles", "uas", 1, [jid])
     ask = (side.connection, CAPABILITIES, "GetContactCapabilities", "au", [handle])
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE):
         while wanted not in [fixed for fixed, _ in (await side.cm(*ask)).get(handle, [])]:
             await asyncio.sleep(0.02)
 

@@ -28,7 +28,6 @@ from tests.support.tubes import UNIX, opened, service
 pytestmark = [
     pytest.mark.asyncio(loop_scope="module"),
     pytest.mark.skipif(bool(reason := why_not()), reason=reason),
-    pytest.mark.timeout(240),
 ]
 
 # Seconds in the place of half a minute.

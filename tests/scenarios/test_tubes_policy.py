@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
-import pytest
 from dbus_fast import Variant
 
 from tests.support.pair import Pair
@@ -22,8 +21,6 @@ from tests.support.tubes import (
 )
 
 ERROR = TP + "Error."
-
-pytestmark = pytest.mark.timeout(90)
 
 
 async def test_who_demands_protection_shares_nothing_with_who_has_none(

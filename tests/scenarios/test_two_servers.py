@@ -15,6 +15,7 @@ from tests.support.chat import MESSAGES, TEXT
 from tests.support.pair import parameters
 from tests.support.prosody import Prosody
 from tests.support.side import CHANNEL, CONNECTION, PROPERTIES, REQUESTS, TP, DBusFailure, Side
+from tests.support.waiting import PATIENCE
 
 CONNECTED, _, DISCONNECTED = range(3)
 
@@ -199,7 +200,7 @@ async def test_a_frozen_server_does_not_keep_the_daemon_from_ending(world: World
     try:
         assert world.side.daemon is not None
         world.side.daemon.terminate()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             assert await asyncio.to_thread(world.side.daemon.wait) == 0
         for each in (world.gone, world.alice, world.bob):
             assert (await each.ended())[0] in (0, 1)

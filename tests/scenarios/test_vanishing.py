@@ -25,6 +25,7 @@ from tests.support.side import (
     Signal,
     descriptors,
 )
+from tests.support.waiting import PATIENCE
 
 BIG = 50_000_000
 
@@ -46,7 +47,7 @@ async def pair(prosody: Prosody) -> AsyncIterator[Pair]:
 
 async def settled(side: Side, before: int) -> None:
     """The daemon lives, answers, and holds no more descriptors than before."""
-    async with asyncio.timeout(15):
+    async with asyncio.timeout(PATIENCE):
         while descriptors(side) > before:
             await asyncio.sleep(0.05)
     assert side.daemon is not None

@@ -19,6 +19,7 @@ from tests.peer.client import PROTECTED, Peer
 from tests.support.pair import Pair, parameters
 from tests.support.prosody import Prosody
 from tests.support.side import CONNECTION, TP, DBusFailure, Side
+from tests.support.waiting import PATIENCE
 
 AVATARS = CONNECTION + ".Interface.Avatars"
 INFO = CONNECTION + ".Interface.ContactInfo"
@@ -64,9 +65,7 @@ async def handle_of(side: Side, jid: str) -> int:
 
 async def updated(side: Side, handle: int, expected: str) -> None:
     """Wait for AvatarUpdated."""
-    await side.signal(
-        lambda s: s.member == "AvatarUpdated" and s.body == (handle, expected), timeout=20
-    )
+    await side.signal(lambda s: s.member == "AvatarUpdated" and s.body == (handle, expected))
 
 
 async def retrieved(side: Side, handle: int, data: bytes) -> None:
@@ -344,7 +343,7 @@ async def test_a_contact_that_comes_and_goes_has_its_type_told(
     alice = pair.alice
     theirs = await handle_of(alice, pair.server.jid("carol"))
     # The Carols of tests before this one may still be on their way out.
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE):
         while await alice.cm(alice.connection, TYPES, "GetClientTypes", "au", [theirs]) != {
             theirs: []
         }:

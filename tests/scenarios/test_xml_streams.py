@@ -46,7 +46,7 @@ async def identities(side: Side, jid: str) -> list[bytes]:
 async def told(side: Side, jid: str) -> None:
     """Wait until a contact has told of himself."""
     handle = await handle_of(side, jid)
-    await side.signal(lambda s: s.member == "IdentitiesChanged" and s.body == (handle,), timeout=60)
+    await side.signal(lambda s: s.member == "IdentitiesChanged" and s.body == (handle,))
 
 
 async def test_a_key_that_no_server_tells_of_is_told_by_its_owner(pair: Pair) -> None:

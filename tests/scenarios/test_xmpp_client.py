@@ -38,8 +38,9 @@ from telepathy_e2e.xmpp.client import Client, IqRequest, IqTimeout, RosterChange
 from telepathy_e2e.xmpp.jid import bare
 from telepathy_e2e.xmpp.settings import Password, Settings
 from tests.support.prosody import Certificate, Prosody, free_ports
+from tests.support.waiting import PATIENCE
 
-WAIT = 15.0
+WAIT = PATIENCE
 JINGLE = "{urn:xmpp:jingle:1}jingle"
 
 

@@ -13,6 +13,7 @@ from dbus_fast import BusType, Message, MessageType
 from dbus_fast.aio import MessageBus
 
 from tests.support.side import AGENT, AGENT_NAME, AGENT_PATH, PROPERTIES, DBusFailure, plain
+from tests.support.waiting import PATIENCE
 
 
 class AgentClient:
@@ -78,7 +79,7 @@ class AgentClient:
     async def kill(self) -> None:
         """kill -9 of the agent that runs now; gone from the bus when this returns."""
         os.kill(await self.pid(), signal.SIGKILL)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             while await self.runs():
                 await asyncio.sleep(0.01)
 

@@ -16,11 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from tests.support.prosody import PASSWORD, Prosody
+from tests.support.waiting import PATIENCE
 
 TOOL = Path(__file__).parents[3] / "shared" / "tools" / "browser-peer"
 CHROMIUM = "chromium"
 # Seconds. A browser on a slow machine needs some to start.
-START, WAIT = 60.0, 30.0
+START, WAIT = 60.0, PATIENCE
 # One line of the tool; an offer with pictures has 20,000 characters.
 LINE = 1 << 20
 

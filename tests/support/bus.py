@@ -15,6 +15,7 @@ from dbus_fast import Message, MessageType
 from dbus_fast.aio import MessageBus
 
 from telepathy_e2e.bus.wire import _be_patient
+from tests.support.waiting import PATIENCE
 
 CONFIG = """<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus Configuration 1.0//EN"
  "http://www.freedesktop.org/standards/dbus/1.0/busconfig.dtd">
@@ -26,7 +27,7 @@ CONFIG = """<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus Configurat
 </busconfig>"""
 
 PROPERTIES = "org.freedesktop.DBus.Properties"
-WAIT = 20.0
+WAIT = PATIENCE
 
 
 def available() -> bool:

@@ -16,6 +16,7 @@ from dbus_fast import Variant
 
 from tests.support.pair import Pair
 from tests.support.side import CHANNEL, CONNECTION, Side, Signal, plain
+from tests.support.waiting import PATIENCE
 
 CALL = CHANNEL + ".Type.Call1"
 CALL_MEDIA = CHANNEL + ".Interface.CallMedia1"
@@ -28,7 +29,6 @@ AUDIO_CONTROL = CONTENT + ".Interface.AudioControl"
 REQUESTS = CONNECTION + ".Interface.Requests"
 
 PENDING_INITIATOR, INITIALISING, INITIALISED, ACCEPTED, ACTIVE, ENDED = range(1, 7)
-PATIENCE = 20.0
 
 
 @dataclass

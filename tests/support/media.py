@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import math
 import statistics
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
@@ -21,11 +21,9 @@ from telepathy_e2e.media.sinks import Sink
 from telepathy_e2e.media.sources import Silence
 from telepathy_e2e.xtls import identity
 from telepathy_e2e.xtls.identity import Credentials
+from tests.support.waiting import PATIENCE
 
 E = TypeVar("E")
-
-# Seconds; a watchdog.
-PATIENCE = 20
 
 
 def payload(id: int, name: str, rate: int, channels: int = 1, **more: Any) -> PayloadType:
@@ -104,13 +102,6 @@ class Person:
                     return found[count - 1]
                 self._changed.clear()
                 await self._changed.wait()
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    """Looks again and again."""
-    async with asyncio.timeout(PATIENCE):
-        while not condition():
-            await asyncio.sleep(0.02)
 
 
 class Call:

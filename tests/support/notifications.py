@@ -11,6 +11,8 @@ from typing import Any
 from dbus_fast import BusType, Message, MessageType
 from dbus_fast.aio import MessageBus
 
+from tests.support.waiting import PATIENCE
+
 NAME = "org.freedesktop.Notifications"
 PATH = "/org/freedesktop/Notifications"
 
@@ -33,7 +35,7 @@ class Desktop:
 
     async def question(self) -> list[Any]:
         """The last one shown, or the first to come."""
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(PATIENCE):
             while not self.shown:
                 self._news.clear()
                 await self._news.wait()

@@ -11,6 +11,7 @@ from dbus_fast import Variant
 
 from tests.support.prosody import Prosody
 from tests.support.side import CAPABILITIES, CHANNEL, CONNECTION, FILE_TRANSFER, Side
+from tests.support.waiting import PATIENCE
 
 PASSWORD = "open sesame"
 
@@ -74,7 +75,7 @@ class Pair:
     async def sees(self, side: Side, jid: str) -> None:
         """Wait until a side knows that a contact takes files."""
         handle = (await side.cm(side.connection, CONNECTION, "RequestHandles", "uas", 1, [jid]))[0]
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE):
             while True:
                 classes: Any = await side.cm(
                     side.connection, CAPABILITIES, "GetContactCapabilities", "au", [handle]

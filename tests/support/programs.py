@@ -12,8 +12,10 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+from tests.support.waiting import PATIENCE
+
 ROOT = Path(__file__).parents[2]
-WAIT = 15.0
+WAIT = PATIENCE
 
 #: The modules that bring Telepathy's clients come with Debian's Python only.
 PYTHON = shutil.which("python3", path="/usr/bin:/bin") or ""

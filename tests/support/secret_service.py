@@ -16,6 +16,7 @@ from dbus_fast import BusType, Message, MessageType, Variant
 from dbus_fast.aio import MessageBus
 
 from telepathy_e2e.agent.secret_session import ALGORITHM, Exchange, SecretCipher
+from tests.support.waiting import PATIENCE
 
 NAME = "org.freedesktop.secrets"
 PATH = "/org/freedesktop/secrets"
@@ -261,7 +262,7 @@ async def real_service(address: str, home: Path) -> AsyncIterator[None]:
     process.stdin.close()
     bus = await MessageBus(address, bus_type=BusType.SESSION).connect()
     try:
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(PATIENCE):
             while True:
                 reply = await bus.call(
                     Message(

@@ -21,6 +21,8 @@ from typing import Any
 from dbus_fast import BusType, Message, MessageType, Variant
 from dbus_fast.aio import MessageBus
 
+from tests.support.waiting import PATIENCE
+
 TP = "org.freedesktop.Telepathy."
 CM_NAME = TP + "ConnectionManager.e2e"
 CM_PATH = "/org/freedesktop/Telepathy/ConnectionManager/e2e"
@@ -38,7 +40,7 @@ REQUESTS = CONNECTION + ".Interface.Requests"
 CAPABILITIES = CONNECTION + ".Interface.ContactCapabilities"
 PROPERTIES = "org.freedesktop.DBus.Properties"
 
-WAIT = 15.0
+WAIT = PATIENCE
 
 BUS_CONFIG = """<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus Configuration 1.0//EN"
  "http://www.freedesktop.org/standards/dbus/1.0/busconfig.dtd">

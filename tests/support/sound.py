@@ -14,7 +14,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.support.calls import PATIENCE, tone_share
+from tests.support.calls import tone_share
+from tests.support.waiting import PATIENCE
 
 RATE, CHANNELS = 48000, 2
 SECOND = RATE * CHANNELS * 2
