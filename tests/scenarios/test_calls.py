@@ -195,10 +195,11 @@ async def test_pictures_are_added_and_taken_away(pair: Pair) -> None:
             and list(each.body[0].values()) == [0]
         )
     )
-    # What the encoder had already taken is on its way.
-    await asyncio.sleep(0.5)
+    # What the encoder had already taken is on its way; sound goes on and is the clock.
+    heard = (await theirs.figures(packets_received=1))["packets-received"]
+    await theirs.figures(packets_received=heard + 25)
     sent = (await theirs.statistics())[path]["packets-sent"]
-    await asyncio.sleep(0.5)
+    await theirs.figures(packets_received=heard + 75)
     assert (await theirs.statistics())[path]["packets-sent"] == sent
     await pair.alice.cm(content, CONTENT, "Remove")
     await pair.bob.signal(lambda each: each.member == "ContentRemoved" and each.body[0] == path)

@@ -96,8 +96,8 @@ async def test_what_only_servers_say_reaches_nobody(bench: Bench, carol: Peer) -
     """Each of these would do something if it came from the account's server."""
     stream = await open_stream(carol, bench.jid)
     side = bench.side
-    side.signals.clear()
     before = await side.cm(side.connection, LIST, "GetContactListAttributes", "asb", [], False)
+    side.signals.clear()  # those of her coming were before that answer
     pushed = await asked(
         stream, "<query xmlns='jabber:iq:roster'><item jid='eve@evil.test'/></query>", type="set"
     )
@@ -130,10 +130,10 @@ async def test_what_only_servers_say_reaches_nobody(bench: Bench, carol: Peer) -
     ):
         await stream.write(said)
     await alive(stream)
-    seen = [each for each in side.signals if each.interface.startswith(TP)]
-    assert seen == []
     after = await side.cm(side.connection, LIST, "GetContactListAttributes", "asb", [], False)
     assert after == before
+    seen = [each for each in side.signals if each.interface.startswith(TP)]
+    assert seen == []
     await closes(stream)
 
 

@@ -158,13 +158,6 @@ def loudness(path: Path) -> float:
     return math.sqrt(sum(s * s for s in samples) / len(samples)) / 32768
 
 
-def strength(path: Path, hertz: float) -> float:
-    """How much of a WAV file's power is at one frequency (Goertzel): 0 to 1."""
-    with wave.open(str(path)) as file:
-        rate = file.getframerate()
-    return _share(_samples(path)[-rate:], rate, hertz)
-
-
 def tone_share(path: Path, hertz: float) -> float:
     """The same of each 50 ms, on the average: a frame that is missing is one, and no more."""
     with wave.open(str(path)) as file:
