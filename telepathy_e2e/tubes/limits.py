@@ -39,8 +39,8 @@ class Limits:
     """The same of ours, however many more the peer allows."""
     window: int = 32 * 1024
     """Bytes that a connection may always have on the way to us: all of them stuck are 32 MiB."""
-    largest_window: int = 1 << 20
-    """Bytes that one may have while its program keeps up: 20 MB/s over a round trip of 50 ms."""
+    largest_window: int = 1 << 22
+    """Bytes that one may have while its program keeps up: 80 MB/s over a round trip of 50 ms."""
     pool: int = 16 << 20
     """Bytes, shared by all connections, from which windows grow."""
     in_flight: int = 8 << 20

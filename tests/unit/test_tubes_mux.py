@@ -301,7 +301,7 @@ def test_another_stream_than_a_tube_is_refused(preface: bytes) -> None:
 
 
 def test_what_the_peer_can_make_us_hold_is_bounded() -> None:
-    limits = Limits(connections=64, pool=4 << 20)
+    limits = Limits(connections=64, largest_window=1 << 20, pool=4 << 20)
     tube = Tube(limits).run()
     there = tube.end[Role.INITIATOR]
     numbers = []
