@@ -206,7 +206,7 @@ async def test_more_than_the_window_ends_the_tube(bench: Bench, peer: Peer, tmp_
         async with taken(bench, peer, tmp_path, reads_nothing) as used:
             # More than the largest window and all that kernels keep for such a service: whatever
             # the daemon has allowed meanwhile, this is beyond it.
-            await used.flood(preface() + opens(1) + 256 * tube.data(2, bytes(16384)))
+            await used.flood(preface() + opens(1) + 512 * tube.data(2, bytes(16384)))
             await ended(bench, used)
     finally:
         over.set()
