@@ -16,6 +16,7 @@ from typing import Final
 
 from telepathy_e2e.errors import (
     Cancelled,
+    NotAvailable,
     NotImplementedByUs,
     PeerError,
     TelepathyError,
@@ -58,6 +59,8 @@ class DBusTube(TubeChannel):
     dbus_names: Final[dict[int, str]] = {}
 
     _anonymous = False
+    # The connection has been opened.
+    _expected = False
 
     @property
     def service_name(self) -> str:
@@ -115,12 +118,20 @@ class DBusTube(TubeChannel):
 
     def tube_ready(self) -> None:
         if not self.requested and self._pump is not None:
-            self._expect(self._pump.open())
+            try:
+                number = self._pump.open()
+            except NotAvailable as error:
+                raise PeerError("a private bus to which nobody can connect") from error
+            self._expect(number)
 
     def connection_opened(self, number: int) -> None:
         self._expect(number)
 
     def _expect(self, number: int) -> None:
+        if self._expected:
+            # Each would have a task wait for a program.
+            raise PeerError("a private bus has one connection")
+        self._expected = True
         if self._listener is not None:
             self._tasks.start("program", self._await_program(self._listener, number))
 

@@ -37,6 +37,7 @@ from telepathy_e2e.service.tube_events import ConnectionClosed, TubeChannelState
 from telepathy_e2e.service.tube_session import LOCAL_PENDING, NOT_OFFERED, OPEN, REMOTE_PENDING
 from telepathy_e2e.service.tubes import Tubes
 from telepathy_e2e.trust.policy import Policy
+from telepathy_e2e.tubes.events import Reason
 from telepathy_e2e.xmpp.roster import Resource
 from tests.unit.net_support import descriptors
 from tests.unit.service_support import (
@@ -732,6 +733,29 @@ async def test_who_cannot_log_in_does_not_keep_the_right_program_out(
         assert not Path(path).exists()
         for each in (silent, liar, right, other):
             each.close()
+
+
+async def test_a_peer_that_connects_to_a_bus_again_and_again_is_ended() -> None:
+    """Else each of its connections would have something wait for a program."""
+    async with accounts() as (alice, bob), bus(alice, bob) as (mine, _hers, theirs, _his):
+        pump = theirs._pump
+        assert pump is not None
+        await until(lambda: bool(pump.connections))
+        pump.mux.reset(pump.connections[0], Reason.LOST)
+        pump.mux.open()
+        pump._send()
+        await until(lambda: mine.closed and theirs.closed)
+        assert mine.error == ERROR + "NetworkError"
+
+
+async def test_a_bus_to_which_nobody_can_connect_is_ended() -> None:
+    async with accounts() as (alice, bob):
+        nobody = replace(DBusTube.limits[0], connections=0)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(DBusTube, "limits", (nobody, DBusTube.limits[1]))
+            async with bus(alice, bob) as (mine, _hers, theirs, _his):
+                await until(lambda: mine.closed and theirs.closed)
+                assert theirs.error == ERROR + "NetworkError"
 
 
 async def test_access_controls_that_a_bus_does_not_have() -> None:
