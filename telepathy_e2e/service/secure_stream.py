@@ -119,9 +119,11 @@ class SecureStream:
         machine, road = self._machine, self.socket
         if road is None:
             raise RuntimeError("only a socket is read without waiting")
+        if machine.peer_closed:
+            return b""
         if not self._read_before:
-            self._read_before = True
             data = machine.decrypt(_ALL)
+            self._read_before = len(data) < _ALL
             if data or machine.peer_closed:
                 return data
         came = road.read_now(CHUNK)
@@ -132,6 +134,12 @@ class SecureStream:
         # TLS answers (to a KeyUpdate) goes with what is written next, as RFC 8446 4.6.3 has it.
         data = machine.decrypt(_ALL)
         return data if data or machine.peer_closed or not came else None
+
+    @property
+    def more_now(self) -> bool:
+        """After ``read_now`` gave payload: it has something more to say at once, for which the road
+        will not be readable."""
+        return self._machine.peer_closed or not self._read_before
 
     def write_now(self, data: bytes) -> None:
         """Encrypt it, and write what the road takes at once; ``unsent`` says whether that was all.

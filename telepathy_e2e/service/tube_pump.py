@@ -109,7 +109,7 @@ class Pump:
         self._loop = asyncio.get_running_loop()
         self._connections: dict[int, LocalConnection] = {}
         self._was_ready = False
-        self._closing = False
+        self._closing = self._dropped = False
         # While there is one; and when it is over.
         self._road: TubeRoad | None = None
         self._over: asyncio.Future[None] = self._loop.create_future()
@@ -185,6 +185,8 @@ class Pump:
         if not self._spoken:
             self._spoken = True
             self._watch()
+        if self._road is None or self._dropped:
+            return  # what follows a gap makes no sense, and nobody is left to hear it
         if data:
             self._take_in(memoryview(data))
         elif self.mux.finished:
@@ -206,18 +208,20 @@ class Pump:
         if not self._over.done():
             self._over.set_exception(error)
 
-    def _take_in(self, data: memoryview) -> None:
+    def _take_in(self, data: memoryview) -> bool:
+        """Whether all of it was taken; of the rest it takes care."""
         mux, began = self.mux, self._loop.time()
         events: list[Event] = []
         for start in range(0, len(data), PIECE):
             if events and (len(events) > MANY or self._loop.time() - began > TURN):
                 self._happened(events)
                 self._take_later(data[start:])
-                return
+                return False
             events += mux.receive_data(data[start : start + PIECE])
         self._happened(events)
         if mux.pending or mux.finished:
             self._send()
+        return True
 
     def _take_later(self, data: memoryview) -> None:
         """The loop has a turn first, and nothing else is read meanwhile."""
@@ -227,11 +231,12 @@ class Pump:
         road.pause()
 
         def go_on() -> None:
-            if self._road is not road:
+            if self._road is not road or self._dropped:
                 return  # what is lost with it comes again on the next
-            road.resume()
             try:
-                self._take_in(data)
+                # Not before all is taken: a task that was told to go on does so.
+                if self._take_in(data):
+                    road.resume()
             except PeerError as error:
                 self.lost(error)
 
@@ -252,7 +257,8 @@ class Pump:
     def _send(self) -> None:
         """Give the road what there is, as long as it takes some."""
         road, mux = self._road, self.mux
-        if road is None or self._sending:
+        # What is still to be said after the last word answers a peer that had not heard it.
+        if road is None or self._sending or self._said_all:
             return
         self._sending = True
         try:
@@ -270,7 +276,7 @@ class Pump:
                 return
             if self._burst >= BURST and self._pushing is None:
                 self._push(0)
-            if mux.finished and not self._said_all:
+            if mux.finished:
                 self._said_all = True
                 road.end()
         except (StreamBroken, SecurityFailed, PeerError) as error:
@@ -332,6 +338,8 @@ class Pump:
     def _happened(self, events: Sequence[Event]) -> None:
         number, pieces = 0, list[memoryview]()
         for event in events:
+            if self._dropped:
+                return
             if isinstance(event, Data):
                 # One call of the kernel for what came at once, in however many frames.
                 if event.id != number:
@@ -442,7 +450,7 @@ class Pump:
         for connection in self._connections.values():
             connection.abort()
         self._connections.clear()
-        self._closing = True
+        self._closing = self._dropped = True
         self._send()
 
     # -- ``tube_connection.Carrier`` ---------------------------------------------------------
@@ -451,8 +459,10 @@ class Pump:
         """From a local program; returns how much of it was taken."""
         try:
             return self.mux.write(number, data)
-        except PeerError:
-            return 0  # the tube is over, which comes out where the road is read
+        except (PeerError, NotAvailable):
+            # The tube is over, which comes out where the road is read; or the connection is, which
+            # is among the events that are still to be told.
+            return 0
 
     def taken(self, size: int) -> None:
         if size < SMALL and len(self._connections) > FEW:

@@ -82,14 +82,15 @@ class SocketRoad:
         self._sock = sock
         self._user = user
         self._running = False
+        self._reading = False  # the loop tells
+        self._read_all = False
         self._ending = False
         self._waiting = False  # for room
 
     def start(self) -> None:
         self._running = True
+        # With what was read before the people had answered.
         self.resume()
-        # What was read before the people had answered.
-        asyncio.get_running_loop().call_soon(self._readable)
 
     @property
     def full(self) -> bool:
@@ -107,14 +108,17 @@ class SocketRoad:
             self._end()
 
     def pause(self) -> None:
+        self._reading = False
         self._sock.on_readable(None)
 
     def resume(self) -> None:
-        if self._running:
+        if self._running and not self._read_all:
+            self._reading = True
             self._sock.on_readable(self._readable)
+            self._read_more()
 
     async def close(self) -> None:
-        self._running = False
+        self._running = self._reading = False
         self._sock.on_readable(None)
         self._sock.on_writable(None)
 
@@ -136,12 +140,22 @@ class SocketRoad:
                 self._broke(fault)
 
     def _read(self) -> None:
+        if not self._reading:
+            return
         data = self._stream.read_now()
         self._wait()
-        if data is not None:
-            if not data:
-                self._sock.on_readable(None)
+        if data:
             self._user.received(data)
+            self._read_more()
+        elif data is not None:
+            self._read_all = True
+            self.pause()
+            self._user.received(data)
+
+    def _read_more(self) -> None:
+        """What the road will not tell of: the end that came with the last of the data."""
+        if self._reading and self._stream.more_now:
+            asyncio.get_running_loop().call_soon(self._readable)
 
     def _write(self) -> None:
         self._stream.write_now(b"")
@@ -164,7 +178,7 @@ class SocketRoad:
         self._user.ended()
 
     def _broke(self, error: BaseException) -> None:
-        self._running = False
+        self._running = self._reading = False
         self._sock.on_readable(None)
         self._sock.on_writable(None)
         self._user.lost(error)

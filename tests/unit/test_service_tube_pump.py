@@ -351,7 +351,43 @@ async def test_ten_thousand_connections_leave_nothing_behind() -> None:
         await until(lambda: not alice.pump.mux.connections and not bob.pump.mux.connections)
 
 
+async def test_a_connection_that_is_given_more_room_and_then_up_takes_no_other_with_it() -> None:
+    """The service reads a little and dies: both arrive together at a side that has more to say."""
+    async with tube() as (alice, bob):
+        lasting, client = bob.open()
+        await until(lambda: lasting in alice.programs)
+        alice.attaches = False
+        number, talker = bob.open()
+        sending = asyncio.ensure_future(send(talker, DATA))
+        await until(lambda: bob.pump._connections[number]._rest)
+        await turns()
+        mux = alice.pump.mux
+        mux.consumed(number, Limits().window)
+        alice.pump.give_up(number, Reason.CANCELLED)
+        await until(lambda: bob.ended)
+        assert bob.ended == [(number, Reason.CANCELLED)]
+        await client.write(b"still")
+        assert await exactly(alice.programs[lasting], 5) == b"still"
+        with contextlib.suppress(StreamBroken):
+            await sending
+
+
 # -- the road ---------------------------------------------------------------------------------
+
+
+async def test_what_takes_the_loop_many_turns_stays_in_order() -> None:
+    async with tube() as (alice, bob):
+        pairs = [bob.open() for _ in range(4)]
+        await until(lambda: len(alice.programs) == 4)
+        frames, sent = bytearray(), {number: bytearray() for number, _ in pairs}
+        for index in range(5_000):
+            for number, _ in pairs:
+                byte = bytes([index % 251])
+                frames += header(Kind.DATA, number, 1) + byte
+                sent[number] += byte
+        alice.stream.arrive(bytes(frames))  # two reads of the road
+        for number, _ in pairs:
+            assert await exactly(alice.programs[number], 5_000) == sent[number]
 
 
 async def test_a_lost_road_keeps_connections_and_the_next_goes_on_where_it_was() -> None:
@@ -541,6 +577,55 @@ async def test_what_a_program_had_ended_still_arrives_after_the_close(road: str)
             assert end.road is not None
             await within(end.road)
             assert end.ended == [(number, None)]
+
+
+async def test_who_has_said_the_last_word_answers_nothing_any_more(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with tube("socket") as (alice, bob):
+        number, client = bob.open()
+        await client.write_eof()
+        await until(lambda: number in alice.programs)
+        assert await read_all(alice.programs[number]) == b""
+        bob.pump.leave()
+        await until(lambda: alice.closing)
+        assert bob.pump._road is not None
+        bob.pump._road.pause()
+        await alice.programs[number].write_eof()
+        await until(lambda: alice.pump._said_all)
+        bob.pump._ask()  # something was asked before the last word was heard,
+        heard = alice.pump._heard
+        await until(lambda: alice.pump._heard > heard)
+        alice.pump._ask()  # or is asked after it was said
+        bob.pump._road.resume()
+        for end in (alice, bob):
+            assert end.road is not None
+            await within(end.road)
+            assert end.ended == [(number, None)]
+    assert not caplog.records
+
+
+async def test_an_end_that_comes_with_the_last_data_is_heard_without_another_word(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A peer that says close_notify and does not end its direction of the connection."""
+    monkeypatch.setattr(tube_pump, "END_SECONDS", 3600.0)
+    async with tube("socket") as (alice, bob):
+        assert isinstance(bob.carried, SecureStream)
+        assert bob.carried.socket is not None
+        monkeypatch.setattr(bob.carried.socket, "end_now", lambda: None)
+        alice.pump.leave()
+        for end in (alice, bob):
+            assert end.road is not None
+            await within(end.road)
+
+
+async def test_who_has_let_go_of_a_tube_hears_nothing_more_of_it() -> None:
+    async with tube() as (alice, _bob):
+        alice.pump.drop()
+        alice.pump.received(header(Kind.OPEN, 2, 0))
+        assert not alice.opened
+        assert not alice.pump.connections
 
 
 async def test_a_peer_that_closes_and_never_ends_is_not_waited_for(
