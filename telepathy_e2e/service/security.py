@@ -18,6 +18,7 @@ from xml.etree.ElementTree import Element
 from telepathy_e2e.errors import (
     EncryptionError,
     NetworkError,
+    NotAvailable,
     PeerError,
     SecurityError,
 )
@@ -71,7 +72,12 @@ class TlsRoad:
     def encrypt(self, data: bytes | bytearray | memoryview) -> None:
         machine = self._current()
         self._security.check()
-        machine.write(data)
+        try:
+            machine.write(data)
+        except NotAvailable:
+            # It has failed since somebody looked: what was read last was good, what followed not.
+            self._security.look()
+            raise
 
     def decrypt(self, limit: int) -> bytes:
         data = self._current().read(limit)

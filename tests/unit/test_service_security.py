@@ -82,6 +82,18 @@ async def test_both_sides_are_encrypted_and_payload_flows() -> None:
         assert SECRET not in pair.roads[0].written
 
 
+async def test_who_writes_finds_what_came_altered_behind_what_was_read() -> None:
+    async with two_sides() as (alice, bob):
+        pair = await Secured(alice, bob).agree()
+        one, other = await pair.secured()
+        await one.write(SECRET)
+        pair.roads[1].arrive(b"\x17\x03\x03\x00\x20" + bytes(32))
+        assert await within(other.read(100)) == SECRET
+        with pytest.raises(SecurityFailed) as failure:
+            await other.write(b"an answer")
+        assert isinstance(failure.value.error, EncryptionError)
+
+
 async def test_a_demand_under_the_policy_off_offers_nothing_and_fails_as_our_own_fault() -> None:
     async with two_sides() as (alice, _):
         alice.policy = Policy.OFF
