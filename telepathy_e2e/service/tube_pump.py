@@ -35,11 +35,9 @@ from telepathy_e2e.tubes.events import (
 )
 from telepathy_e2e.tubes.mux import Multiplexer
 
-# Bytes of the road that the multiplexer gets at a time. In more a hostile peer puts as many
-# openings as would hold the loop for longer than anything may (hacking.md).
-PIECE: Final = 16 * 1024
-
-# Events that are collected from several pieces. What an honest peer sends in so many is few.
+# Frames that are taken between two looks at the clock. In one read of the road a hostile peer puts
+# thousands, of which each may cost a call of the kernel: together they would hold the loop for
+# longer than anything may (hacking.md). What an honest peer sends in a read is few.
 MANY: Final = 64
 
 # Pieces for the road in one turn of the loop, a millisecond's work.
@@ -211,14 +209,14 @@ class Pump:
     def _take_in(self, data: memoryview) -> bool:
         """Whether all of it was taken; of the rest it takes care."""
         mux, began = self.mux, self._loop.time()
-        events: list[Event] = []
-        for start in range(0, len(data), PIECE):
-            if events and (len(events) > MANY or self._loop.time() - began > TURN):
-                self._happened(events)
-                self._take_later(data[start:])
+        while True:
+            data = data[mux.receive_frames(data, MANY) :]
+            self._happened(mux.events())
+            if not data:
+                break
+            if self._loop.time() - began > TURN:
+                self._take_later(data)
                 return False
-            events += mux.receive_data(data[start : start + PIECE])
-        self._happened(events)
         if mux.pending or mux.finished:
             self._send()
         return True
@@ -235,7 +233,7 @@ class Pump:
                 return  # what is lost with it comes again on the next
             try:
                 # Not before all is taken: a task that was told to go on does so.
-                if self._take_in(data):
+                if self._take_in(data) and self._road is road:
                     road.resume()
             except PeerError as error:
                 self.lost(error)

@@ -6,6 +6,7 @@ may have some for it, and ``events`` what happened.
 
 from __future__ import annotations
 
+import sys
 from collections import deque
 
 from telepathy_e2e.errors import NotAvailable, NotYet, PeerError
@@ -90,12 +91,24 @@ class Multiplexer:
 
         Raises: PeerError: the stream is not one of a tube, or breaks a bound.
         """
+        self.receive_frames(data, sys.maxsize)
+        return self.events()
+
+    def receive_frames(self, data: bytes | bytearray | memoryview, most: int) -> int:
+        """The same for whoever has other things to do: in one read of a road a hostile peer puts
+        thousands of frames. Then call ``events``.
+
+        Args:
+            most: frames that are taken, at least 1; one that is not whole counts as none.
+        Returns: bytes that were taken. The others are to be given again, and first.
+        Raises: PeerError: as above.
+        """
         self._check()
         state = self._state
-        most = self.limits.in_flight + bounds.MAX_CONTROL
+        allowed = self.limits.in_flight + bounds.MAX_CONTROL
         try:
-            self._receiver.receive(data)
-            if state.retained.size + len(state.control) > most:
+            taken = self._receiver.receive(data, most)
+            if state.retained.size + len(state.control) > allowed:
                 raise PeerError("answers are asked for and not acknowledged")
         except PeerError as error:
             self._error = error
@@ -104,7 +117,7 @@ class Multiplexer:
             for held in (state.connections, state.control, state.events):
                 held.clear()
             raise
-        return self.events()
+        return taken
 
     def data_to_send(self, limit: int = CHUNK) -> bytes:
         """The next piece for the road, ``b""`` if there is none now.

@@ -64,23 +64,25 @@ class Receiver:
         self.listening = self.ready = False
         self.again.clear()
 
-    def receive(self, data: bytes | bytearray | memoryview) -> None:
-        """Raises: PeerError."""
+    def receive(self, data: bytes | bytearray | memoryview, most: int) -> int:
+        """Up to ``most`` frames; returns how many bytes were taken. Raises: PeerError."""
         if not self.listening:
             raise ValueError("the tube has no road")
+        before = 0
         if not self.ready:
-            missing = PREFACE_SIZE - len(self._preface)
-            self._preface += data[:missing]
+            before = PREFACE_SIZE - len(self._preface)
+            self._preface += data[:before]
             if len(self._preface) < PREFACE_SIZE:
-                return
-            data = data[missing:]
+                return len(data)
+            data = data[before:]
             self._begun()
-        self._received += len(data)
-        self._take(memoryview(data))
+        taken = self._take(memoryview(data), most)
+        self._received += taken
         due = ACK_EVERY // 2 if self._state.control else ACK_EVERY
         if self._received - self._told >= due:
             self._told = self._received
             self._state.control += long(Kind.ACK, self._received)
+        return before + taken
 
     def _begun(self) -> None:
         state = self._state
@@ -95,9 +97,9 @@ class Receiver:
         self.ready = True
         state.events.append(Ready())
 
-    def _take(self, data: memoryview) -> None:
+    def _take(self, data: memoryview, most: int) -> int:
         """Frames are read where they are; only one that is not whole is copied, to wait."""
-        buffer = self._buffer
+        buffer, size = self._buffer, len(data)
         while buffer and data:
             missing = _frame_size(buffer) - len(buffer)
             buffer += data[:missing]
@@ -105,19 +107,27 @@ class Receiver:
             if len(buffer) == _frame_size(buffer) > 0:
                 whole, self._buffer = buffer, bytearray()
                 buffer = self._buffer
-                self._frames(memoryview(whole))
-        if data:
-            self._buffer += data[self._frames(data) :]
+                self._frames(memoryview(whole), 1)
+                most -= 1
+        if not data:
+            return size
+        position, whole_ones = self._frames(data, most)
+        if whole_ones < most:
+            self._buffer += data[position:]
+            return size
+        return size - len(data) + position
 
-    def _frames(self, data: memoryview) -> int:
-        """What whole frames say; returns where the first begins that is not whole."""
-        position, size = 0, len(data)
+    def _frames(self, data: memoryview, most: int) -> tuple[int, int]:
+        """What up to ``most`` whole frames say; returns where the next begins, which is not whole
+        unless they were so many, and how many they were."""
+        position, size, count = 0, len(data), 0
         connections, events = self._state.connections, self._state.events
-        while size - position >= HEADER_SIZE:
+        while count < most and size - position >= HEADER_SIZE:
             kind, number, n = read_header(data, position)
             start = position + HEADER_SIZE
             if kind > _OPEN_DATA:
                 position = start
+                count += 1
                 self._control(kind, number, n)
                 continue
             if not _LEAST[kind] <= n <= _MOST[kind]:
@@ -125,6 +135,7 @@ class Receiver:
             if size - start < n:
                 break
             position = start + n
+            count += 1
             if kind == 0:
                 self._open(number, bytes(data[start:position]))
                 continue
@@ -139,7 +150,7 @@ class Receiver:
             connection.credit -= n
             connection.unconsumed += n
             events.append(Data(number, data[start:position]))
-        return position
+        return position, count
 
     def _open(self, number: int, metadata: bytes) -> None:
         state = self._state

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -18,7 +19,7 @@ from telepathy_e2e.service.secure_stream import SecureStream
 from telepathy_e2e.service.tube_pump import BURST, Pump
 from telepathy_e2e.tasks import TaskOwner
 from telepathy_e2e.tubes.events import Reason
-from telepathy_e2e.tubes.frames import Kind, header
+from telepathy_e2e.tubes.frames import HEADER_SIZE, Kind, header
 from telepathy_e2e.tubes.limits import Limits
 from telepathy_e2e.tubes.mux import Multiplexer
 from telepathy_e2e.xtls.engine import Engine
@@ -388,6 +389,26 @@ async def test_what_takes_the_loop_many_turns_stays_in_order() -> None:
         alice.stream.arrive(bytes(frames))  # two reads of the road
         for number, _ in pairs:
             assert await exactly(alice.programs[number], 5_000) == sent[number]
+
+
+@pytest.mark.parametrize("kind", [Kind.OPEN, Kind.PING])
+async def test_a_flood_of_frames_leaves_the_loop_its_turns(
+    kind: Kind, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tube_pump, "TURN", -1.0)
+    async with tube() as (alice, _bob):
+        alice.attaches = False
+        receiver = alice.pump.mux._receiver
+        before = receiver._received
+        most = 3 * tube_pump.MANY
+        alice.pump.received(b"".join(header(kind, 2 + 2 * each, 0) for each in range(most)))
+        counted = [(receiver._received - before) // HEADER_SIZE]
+        while counted[-1] < most:
+            await asyncio.sleep(0)
+            counted.append((receiver._received - before) // HEADER_SIZE)
+        steps = [after - earlier for earlier, after in itertools.pairwise([0, *counted])]
+        assert max(steps) == tube_pump.MANY
+        assert alice.opened == ([2 + 2 * each for each in range(most)] if kind == Kind.OPEN else [])
 
 
 async def test_a_lost_road_keeps_connections_and_the_next_goes_on_where_it_was() -> None:

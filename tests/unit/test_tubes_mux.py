@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 
 import pytest
-from hypothesis import settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
@@ -23,7 +23,14 @@ from telepathy_e2e.tubes.events import (
     Writable,
 )
 from telepathy_e2e.tubes.events import Reset as ResetEvent
-from telepathy_e2e.tubes.frames import MAX_DATA, MAX_METADATA, MAX_WINDOW, Preface, build_preface
+from telepathy_e2e.tubes.frames import (
+    MAX_DATA,
+    MAX_METADATA,
+    MAX_WINDOW,
+    PREFACE_SIZE,
+    Preface,
+    build_preface,
+)
 from telepathy_e2e.tubes.limits import Limits
 from telepathy_e2e.tubes.mux import CHUNK, Multiplexer
 
@@ -269,6 +276,44 @@ WRONG = {
     "acknowledged too much": frame(Kind.ACK, 0, 1),
     "more than the window": frame(Kind.OPEN, 1) + frame(Kind.DATA, 1, bytes(MAX_DATA)) * 3,
 }
+
+
+FRAMES = st.lists(
+    st.one_of(
+        st.sampled_from([frame(Kind.PING, 7), frame(Kind.ACK, 0, 0), frame(Kind.WINDOW, 1, 5)]),
+        st.binary(min_size=1, max_size=40).map(lambda data: frame(Kind.DATA, 1, data)),
+    ),
+    max_size=30,
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(frames=FRAMES, cuts=st.lists(st.tuples(st.integers(1, 90), st.integers(1, 5))))
+def test_frames_by_the_number_are_what_they_are_together(
+    frames: list[bytes], cuts: list[tuple[int, int]]
+) -> None:
+    """However they are cut, and however many are taken at a time."""
+    stream = build_preface(Preface(9, 9, 0)) + frame(Kind.OPEN, 1) + b"".join(frames)
+    one, other = Multiplexer(Role.RESPONDER), Multiplexer(Role.RESPONDER)
+    one.road_up()
+    other.road_up()
+    expected = one.receive_data(stream)
+    seen = []
+    position = 0
+    for size, most in [*cuts, (len(stream), 1)]:
+        piece = stream[position : position + size]
+        position += len(piece)
+        while piece:
+            taken = other.receive_frames(piece, most)
+            assert taken
+            piece = piece[taken:]
+            events = other.events()
+            assert sum(not isinstance(each, Ready) for each in events) <= most
+            seen += events
+    assert seen == expected
+    assert one.data_to_send() == other.data_to_send()
+    assert one.data_to_send() == other.data_to_send()
+    assert one._receiver._received == other._receiver._received == len(stream) - PREFACE_SIZE
 
 
 @pytest.mark.parametrize("cut", [1, 7, 1 << 20])
