@@ -34,7 +34,7 @@ class ChangeContent(Attack):
 
     def stanza(self, element: Element) -> list[Element]:
         found = stanzas.content(element, self.step)
-        if found is not None:
+        if found is not None and not stanzas.is_xml_stream(found):
             self.change(found)
             self.done += 1
         return [element]
@@ -172,13 +172,18 @@ class OnSealed(Attack):
         self.number = number
         self.done = 0
         self._initiators: dict[str, str] = {}
+        self._spared: set[str] = set()
 
     def stanza(self, element: Element) -> list[Element]:
-        offer = stanzas.jingle(element, OFFER)
+        found = stanzas.jingle(element)
+        sid = "" if found is None else found.get("sid", "")
+        offer = stanzas.content(element, OFFER)
         if offer is not None:
-            self._initiators[offer.get("sid", "")] = element.get("from", "")
+            self._initiators[sid] = element.get("from", "")
+            if stanzas.is_xml_stream(offer):
+                self._spared.add(sid)
         sealed = stanzas.sealed(element)
-        if sealed is None or self._role(element) != self.role:
+        if sealed is None or sid in self._spared or self._role(element) != self.role:
             return [element]
         return self.sealed(element, int(sealed.get("n", "-1")))
 

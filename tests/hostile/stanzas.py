@@ -42,6 +42,12 @@ def content(stanza: Element, *actions: str) -> Element | None:
     return None if found is None else found.find(f"{{{JINGLE}}}content")
 
 
+def is_xml_stream(content_element: Element) -> bool:
+    """Whether it is no people's session: two clients tell each other of their keys, if their nodes
+    do not."""
+    return content_element.find(f"{{{XML_STREAM}}}description") is not None
+
+
 def security(content_element: Element) -> Element | None:
     return content_element.find(f"{{{XTLS}}}security")
 
