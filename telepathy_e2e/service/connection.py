@@ -391,10 +391,11 @@ class Connection:
         online = {resource.jid for resource in self.client.resources(bare_jid)}
         for link in self.hub.links():
             if bare(link.peer) == bare_jid and link.peer not in online and link.seen_online:
+                link.peer_left = True
                 if link.application is not None:
                     link.application.peer_offline()
             elif link.peer in online:
-                link.seen_online = True
+                link.seen_online, link.peer_left = True, False
         self.presences.changed(bare_jid)
         self.client_types.changed(bare_jid)
 

@@ -87,6 +87,8 @@ def ended_by_peer(condition: str, what: str) -> SessionFailed:
     """
     if condition in ("cancel", "decline", "busy"):
         return SessionFailed(Terminated(f"The contact cancelled the {what}"), None, Fault.CONTACT)
+    if condition == "gone":
+        return SessionFailed(peer_left().error, None)
     if condition == "security-error":
         return SessionFailed(
             EncryptionError("The contact's client found the protection tampered with or refused"),

@@ -74,6 +74,8 @@ class Link:
         self._unacknowledged = 0
         # Whether the peer's full JID has been seen online: only then can it go offline.
         self.seen_online = False
+        # It has gone since, and has not come back.
+        self.peer_left = False
 
     @property
     def session(self) -> Session:
@@ -260,6 +262,10 @@ class SessionHub:
             oldest.cancel()
 
     async def close(self) -> None:
+        """Nothing of the sessions runs on; peers are told of those that have just ended."""
+        # Each last stanza goes out with its task's first step, which a task that was started in
+        # this very turn of the loop has still to take.
+        await asyncio.sleep(0)
         await self.tasks.close()
 
     def _new(self, own: str, peer: str, jingle: Jingle) -> BaseSession:

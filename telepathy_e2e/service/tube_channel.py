@@ -24,7 +24,13 @@ from telepathy_e2e.net.local import LocalListener
 from telepathy_e2e.net.streams import StreamBroken
 from telepathy_e2e.service.account import Account
 from telepathy_e2e.service.capabilities import takes_tubes
-from telepathy_e2e.service.failures import Fault, SecurityFailed, SessionFailed, road_broke
+from telepathy_e2e.service.failures import (
+    Fault,
+    SecurityFailed,
+    SessionFailed,
+    peer_left,
+    road_broke,
+)
 from telepathy_e2e.service.sessions import Link
 from telepathy_e2e.service.tube_pump import Pump
 from telepathy_e2e.service.tube_session import (
@@ -179,6 +185,7 @@ class TubeChannel(TubeSession):
             try:
                 stream = await self._secure_stream()
                 since = loop.time()
+                self._between_roads = False
                 if self.state != OPEN:
                     self._set_state(OPEN)
                 await pump.run(stream)
@@ -189,6 +196,10 @@ class TubeChannel(TubeSession):
                 short = short + 1 if loop.time() - since < SHORT_LIFE else 0
                 if not road_broke(error) or not self._goes_on() or short > MAX_SHORT:
                     raise
+                if self._link.peer_left:
+                    self._end(peer_left())
+                    return
+                self._between_roads = True
                 log.info("a tube lost its road, and looks for another: %s", error)
             except PeerError as error:
                 log.warning("a tube was ended, for what its other side sent: %s", error)

@@ -75,6 +75,7 @@ class TubeSession(StreamChannel):
         self._listener: LocalListener | None = None
         self._pump: Pump | None = None
         self._begun = False  # offered, or accepted
+        self._between_roads = False  # one was lost, and there is no other yet
 
     def immutable_properties(self) -> dict[str, object]:
         shown = super().immutable_properties()
@@ -119,8 +120,10 @@ class TubeSession(StreamChannel):
             self._end(ended_by_peer(condition, "tube"))
 
     def peer_offline(self) -> None:
-        """The peer's client went offline. Of an open tube the road knows whether it is over."""
-        if self.state != OPEN:
+        """The peer's client went offline. Of an open tube the road knows whether it is over, and
+        without one there is nobody to agree on another with.
+        """
+        if self.state != OPEN or self._between_roads:
             self._end(peer_left())
 
     # -- states and the end -----------------------------------------------------------------

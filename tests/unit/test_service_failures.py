@@ -101,7 +101,7 @@ def test_what_a_stanza_says_in_words_is_not_passed_on() -> None:
         ("busy", REMOTE_STOPPED, "Terminated"),
         ("security-error", REMOTE_ERROR, "EncryptionError"),
         ("failed-transport", REMOTE_ERROR, "NetworkError"),
-        ("gone", REMOTE_ERROR, "NetworkError"),
+        ("gone", REMOTE_ERROR, "Terminated"),
         ("timeout", REMOTE_ERROR, "NetworkError"),
     ],
 )
