@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
 from typing import Final, cast
 
 from telepathy_e2e.cli import names
@@ -88,9 +87,7 @@ class _Answerer:
             return await self._take_calls(following)
         finally:
             for connection in following:
-                if not connection.lost and connection.status == names.CONNECTED:
-                    with contextlib.suppress(Exit):
-                        await asyncio.shield(connection.announce(WHAT))
+                await asyncio.shield(connection.withdraw(WHAT))
 
     async def _take_calls(self, following: list[ConnectionView]) -> int:
         """One call after the other; ends with ``--once``, or with a connection."""

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
 
 from telepathy_e2e.cli import names
 from telepathy_e2e.cli.bus import Bus, typed
 from telepathy_e2e.cli.calls import Media, hang_up, is_over, prepare
-from telepathy_e2e.cli.exits import OK, Exit, NotConnected, UsageError
+from telepathy_e2e.cli.exits import OK, NotConnected, UsageError
 from telepathy_e2e.cli.names import CALL
 from telepathy_e2e.cli.output import Output
 from telepathy_e2e.cli.question import Answers
@@ -71,9 +70,8 @@ async def _call(
             # Closing hangs up, and lets the other side know.
             await asyncio.shield(channel.close())
     finally:
-        if will_answer and not connection.lost:
-            with contextlib.suppress(Exit):
-                await asyncio.shield(connection.announce("call"))
+        if will_answer:
+            await asyncio.shield(connection.withdraw("call"))
 
 
 def request(arguments: argparse.Namespace, guard: Guard) -> dict[str, object]:

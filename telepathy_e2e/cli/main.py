@@ -315,9 +315,16 @@ async def _interruptible(arguments: argparse.Namespace, output: Output) -> int:
     """A service manager or a script that ends us gets the same clean end as Ctrl-C, which
     asyncio.run already turns into a cancellation.
     """
-    task = asyncio.current_task()
-    if task is not None:
-        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    task, told = asyncio.current_task(), False
+
+    def end() -> None:
+        # timeout(1) sends it to us and then to its whole group: the second one must not end what
+        # the first has begun. All of that is bounded (CALL_TIMEOUT).
+        nonlocal told
+        if task is not None and not told:
+            told = task.cancel()
+
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, end)
     return await execute(arguments, output)
 
 

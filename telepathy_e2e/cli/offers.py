@@ -10,7 +10,7 @@ from typing import cast
 
 from telepathy_e2e.cli import names
 from telepathy_e2e.cli.bus import Bus, BusError
-from telepathy_e2e.cli.exits import TP_ERROR, Exit, NotConnected
+from telepathy_e2e.cli.exits import TP_ERROR, NotConnected
 from telepathy_e2e.cli.names import TubeState
 from telepathy_e2e.cli.together import first
 from telepathy_e2e.cli.tubes import SERVICE, service_of, state_of
@@ -109,9 +109,7 @@ async def announced(
         yield
     finally:
         for connection in following:
-            if not connection.lost and connection.status == names.CONNECTED:
-                with contextlib.suppress(Exit):
-                    await asyncio.shield(connection.announce(client))
+            await asyncio.shield(connection.withdraw(client))
 
 
 async def follow(bus: Bus, account: str | None) -> list[ConnectionView]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
 import hmac
 import os
 from pathlib import Path
@@ -109,9 +108,7 @@ class _Receiver:
             return int(code)
         finally:
             for connection in following:
-                if not connection.lost and connection.status == names.CONNECTED:
-                    with contextlib.suppress(Exit):
-                        await asyncio.shield(connection.announce("receive"))
+                await asyncio.shield(connection.withdraw("receive"))
 
     async def _follow(self, connection: ConnectionView) -> int:
         """Take what one connection offers; ends with ``--once``, or with the connection."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
 import mimetypes
 import os
 import socket
@@ -100,9 +99,8 @@ async def _send(
         finally:
             await asyncio.shield(channel.close())
     finally:
-        if will_answer and not connection.lost:
-            with contextlib.suppress(Exit):
-                await asyncio.shield(connection.announce("send"))
+        if will_answer:
+            await asyncio.shield(connection.withdraw("send"))
     return OK
 
 

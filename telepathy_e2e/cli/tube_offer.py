@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import re
 from collections.abc import Callable, Sequence
 from typing import Final
@@ -189,7 +190,7 @@ class _Offerer:
                 # Whoever said no is not asked again, until he waits for it anew.
                 await _until(connection, lambda: not waits())
             else:
-                await asyncio.sleep(PAUSE if error is None else LONG_PAUSE)
+                await _pause(connection, PAUSE if error is None else LONG_PAUSE)
 
     async def _again(self, connection: ConnectionView) -> Exit | None:
         """Offer it once more; why it did not come to a tube, or None."""
@@ -231,6 +232,13 @@ async def _until(connection: ConnectionView, holds: Callable[[], bool]) -> None:
     await connection.wait(lambda: connection.status != names.CONNECTED or holds())
     if connection.status != names.CONNECTED:
         raise NotConnected(f"{connection.account} is not logged in any more.")
+
+
+async def _pause(connection: ConnectionView, seconds: float) -> None:
+    """So many seconds, unless the account logs out meanwhile. Raises: as ``_until``."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await _until(connection, lambda: False)
 
 
 def read_parameters(said: Sequence[str]) -> dict[str, object]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import deque
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
 from telepathy_e2e.cli import names
 from telepathy_e2e.cli.bus import PROPERTIES, Bus, BusError, Signal, typed
-from telepathy_e2e.cli.exits import NotConnected, UsageError
+from telepathy_e2e.cli.exits import Exit, NotConnected, UsageError
 from telepathy_e2e.cli.together import first
 
 # What is lost of a tube's connections when nobody looks at them.
@@ -146,7 +147,7 @@ class ChannelView(View):
             return
         try:
             await self.call(names.CHANNEL, "Close")
-        except BusError:
+        except Exit:  # also where the bus went: see ``ConnectionView.withdraw``
             self.closed = True
 
     async def why(self) -> BusError | None:
@@ -296,6 +297,14 @@ class ConnectionView(View):
             "a(saa{sv}as)",
             [[client, classes, []]],
         )
+
+    async def withdraw(self, what: str) -> None:
+        """Take back what ``announce`` said, for as long as there is somebody to tell. To be awaited
+        under ``asyncio.shield``: nobody looks at how it ends when the command is interrupted again.
+        """
+        if not self.lost and self.status == names.CONNECTED:
+            with contextlib.suppress(Exit):
+                await self.announce(what)
 
     async def create_channel(self, request: Mapping[str, object]) -> ChannelView:
         """Requests.CreateChannel with typed values; the channel, followed already."""

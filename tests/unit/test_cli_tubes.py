@@ -1,5 +1,6 @@
 import asyncio
 import contextlib
+import gc
 import socket
 from collections.abc import Callable, Coroutine
 from pathlib import Path
@@ -714,6 +715,36 @@ async def test_an_interruption_closes_the_tube_and_takes_the_announcement_back(
     assert list(tubes.classes.values()) == [[]]
 
 
+async def test_who_is_interrupted_twice_ends_without_a_word_more(
+    cm: FakeCM, tubes: Tubes, place: Path
+) -> None:
+    asked, answer = asyncio.Event(), asyncio.Event()
+    unheard: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: unheard.append(context))
+
+    async def slowly(path: str, call: list[Any]) -> tuple[str, list[Any]]:
+        asked.set()
+        await answer.wait()
+        return "", []
+
+    async with Forward(tubes, place) as forward:
+        before = asyncio.all_tasks()
+        cm.handlers["UpdateCapabilities"] = slowly
+        forward.task.cancel()
+        await asked.wait()
+        left = asyncio.all_tasks() - before
+        forward.task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await forward.task
+        answer.set()
+        while not all(task.done() for task in left):
+            await asyncio.sleep(0)
+        del left
+        gc.collect()
+        await asyncio.sleep(0)
+    assert unheard == []
+
+
 async def test_a_daemon_that_dies_ends_it(cm: FakeCM, tubes: Tubes, place: Path) -> None:
     async with Forward(tubes, place) as forward:
         cm.add_tube(requested=False)
@@ -801,6 +832,18 @@ async def test_a_way_that_was_lost_is_looked_for_again(cm: FakeCM, tubes: Tubes)
         assert (await keep.event("closed", 3))["error"] == names.TP + "Error.NetworkError"
         tubes.offered = tubes.open
         await keep.event("open")
+
+
+async def test_an_account_that_logs_out_ends_keeping_between_two_offers(
+    cm: FakeCM, tubes: Tubes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tube_offer, "LONG_PAUSE", 1e6)
+    tubes.offered = tubes.ends("NetworkError", "No road", opened=False)
+    async with Keep(tubes) as keep:
+        keep.services = ["http"]
+        await keep.event("closed")
+        cm.emit(cm.connection, names.CONNECTION, "StatusChanged", "uu", names.DISCONNECTED, 1)
+        assert await keep.task == 5
 
 
 @pytest.mark.usefixtures("hasty")
