@@ -35,7 +35,7 @@ PEER_FINGERPRINT = ":".join(["AB"] * 32)
 OWN_FINGERPRINT = ":".join(["12"] * 32)
 
 # Long enough for two processes on a busy machine; a test that waits for it has failed.
-PATIENCE = 20.0
+PATIENCE = 60.0
 
 BUS_CONFIG = """<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus Configuration 1.0//EN"
  "http://www.freedesktop.org/standards/dbus/1.0/busconfig.dtd">

@@ -42,7 +42,7 @@ from telepathy_e2e.xtls import identity
 ALICE, BOB = "alice@example.test", "bob@example.test"
 
 #: Far more than any test takes, so that it never decides one that passes.
-GUARD = 20.0
+GUARD = 60.0
 
 
 async def turns(count: int = 50) -> None:

@@ -60,7 +60,7 @@ async def agent(bus: PrivateBus, tmp_path: Path) -> AsyncIterator[AgentClient]:
     program = Program(connection, Keys(Store(tmp_path / "identities")))
     ended = asyncio.ensure_future(program.run())
     async with connected(bus.address) as client:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while not await client.runs():
                 await asyncio.sleep(0.01)
         yield client

@@ -57,7 +57,7 @@ async def running(
     connection = await Bus.connect(bus.address, descriptors=True)
     program = Program(connection, keys, **settings)  # type: ignore[arg-type]
     ended = asyncio.ensure_future(program.run())
-    async with connected(bus.address) as client, asyncio.timeout(10):
+    async with connected(bus.address) as client, asyncio.timeout(60):
         while not ended.done() and not await client.runs():
             await asyncio.sleep(0.01)
     yield program, ended
@@ -227,7 +227,7 @@ async def test_too_many_calls_at_once_are_refused(
     reading, writing = os.pipe()
     waiting = asyncio.ensure_future(agent.call("Unlock", "h", reading))
     os.write(writing, b"x")
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while select.select([reading], [], [], 0)[0]:  # until the agent has taken it
             await asyncio.sleep(0)
     call = agent.call("GetIdentity", "s", ALICE)

@@ -219,7 +219,7 @@ async def test_nobody_waiting_any_more_ends_it(tmp_path: Path) -> None:
         f"echo $$ > {tmp_path}/pid.new; mv {tmp_path}/pid.new {tmp_path}/pid\nexec sleep 600\n",
     )
     task = asyncio.ensure_future(judged(gpg))
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not (tmp_path / "pid").exists():
             await asyncio.sleep(0.01)
     task.cancel()

@@ -153,7 +153,7 @@ async def test_a_secret_is_read_without_echo(terminal: tuple[TextIO, int]) -> No
     stream, keyboard = terminal
     out = io.StringIO()
     asking = asyncio.ensure_future(HumanOutput(out, out, stream).ask_secret("The word:"))
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while await echoes(stream):
             await asyncio.sleep(0)
     os.write(keyboard, b"open sesame\n")
@@ -174,7 +174,7 @@ async def test_the_echo_comes_back_when_nobody_wants_the_secret_any_more(
     stream, _ = terminal
     output = HumanOutput(io.StringIO(), io.StringIO(), stream)
     asking = asyncio.ensure_future(output.ask_secret("The word:"))
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while await echoes(stream):
             await asyncio.sleep(0)
     asking.cancel()

@@ -371,7 +371,7 @@ async def test_without_once_it_goes_on_after_a_failure(
     await cm.called("Close")
     Sender(cm, tmp_path)
     cm.add_transfer(requested=False, **HASHED)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while "done" not in output.names():
             await asyncio.sleep(0)
     command.cancel()
@@ -419,13 +419,13 @@ async def test_only_so_many_files_come_at_the_same_time(
     command = asyncio.get_running_loop().create_task(
         tpe2e(output, "receive", "--dir", str(downloads), "--accept-all")
     )
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while cm.members().count("AcceptFile") < 2:
             await asyncio.sleep(0)
     await cm.bus.introspect(names.CM_NAME, "/")  # whatever else would come has come
     assert cm.members().count("AcceptFile") == 2
     cm.state(paths[0], names.CANCELLED, names.REMOTE_STOPPED)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while cm.members().count("AcceptFile") < 3:
             await asyncio.sleep(0)
     command.cancel()

@@ -13,7 +13,7 @@ from telepathy_e2e.cli.exits import UsageError
 from telepathy_e2e.cli.places import Place
 from telepathy_e2e.cli.relay import Relay
 
-PATIENCE = 20.0
+PATIENCE = 60.0
 ANY = Place(names.IPV4, "127.0.0.1", 0)
 
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]

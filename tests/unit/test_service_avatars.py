@@ -73,7 +73,7 @@ def pictures(world: World) -> list[tuple[int, str, bytes, str]]:
 async def fetched(world: World, *handles: int) -> None:
     """Ask for pictures and wait until nobody fetches any longer."""
     world.avatars.request_all(handles)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while world.avatars.fetching:
             await asyncio.sleep(0.001)
 
@@ -273,7 +273,7 @@ async def test_whoever_asks_for_our_own_waits_until_the_server_has_said(world: W
 async def test_a_server_that_does_not_say_does_not_hold_up_anybody(world: World) -> None:
     world.client.refuses[vcard.TAG] = "internal-server-error"
     world.info.connected()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         assert await world.avatars.known_tokens([world.me]) == {}
     assert world.client.presences == []
 

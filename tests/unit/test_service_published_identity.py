@@ -167,7 +167,7 @@ async def test_what_others_say_of_our_key_goes_along(world: World, tmp_path: Pat
             where, own_attestations.OwnAttestation("openpgp", word, fingerprint, b"statement")
         )
     world.published.publish()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not world.node(ME):
             await asyncio.sleep(0.001)
     said = Attestation("openpgp", "of this key", b"statement")
@@ -459,7 +459,7 @@ async def test_one_that_is_not_published_is_told_in_the_log_and_nothing_more(
 
     monkeypatch.setattr(world.published, "_compare", watched)
     world.published.presented(BOB, identity.identity_fingerprint(BOBS_PHONE))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         await done.wait()
     assert NONE_OF in caplog.text
 
@@ -472,7 +472,7 @@ async def test_of_one_who_publishes_nothing_nothing_is_expected(
     for _ in range(3):
         world.published.presented(BOB, identity.identity_fingerprint(BOBS))
         await world.settle()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not unknown:
             await asyncio.sleep(0.001)
     assert NONE_OF not in caplog.text

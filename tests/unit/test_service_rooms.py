@@ -697,7 +697,7 @@ async def listed(world: World) -> RoomListChannel:
     channel.events.subscribe(world.told.append)
     channel.list_rooms()
     channel.list_rooms()
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while channel.listing:
             await asyncio.sleep(0)
     return channel
