@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
 from collections.abc import Mapping
 from functools import partial
 from typing import Final
@@ -81,7 +80,8 @@ class StreamTube(TubeChannel):
         """
         self._check_offer(parameters)
         self._service = LocalService(address_type, address, access_control)
-        self._dials: deque[int] = deque()
+        # Those that wait; who is given up meanwhile does not, of whom there may be any number.
+        self._dials: dict[int, None] = {}
         self._dialing: dict[int, asyncio.Task[None]] = {}
         await self._offer(parameters)
 
@@ -148,12 +148,13 @@ class StreamTube(TubeChannel):
     # -- connections to the service (the side that offered) -----------------------------------
 
     def connection_opened(self, number: int) -> None:
-        self._dials.append(number)
+        self._dials[number] = None
         self._dial_next()
 
     def _dial_next(self) -> None:
         while self._dials and len(self._dialing) < MAX_DIALS:
-            number = self._dials.popleft()
+            number = next(iter(self._dials))
+            del self._dials[number]
             if self._pump is not None and self._pump.has(number):
                 dial = self._dialing[number] = self._tasks.start("dial", self._dial(number))
                 # Not by the task itself: one that is cancelled before it begins does nothing.
@@ -179,8 +180,10 @@ class StreamTube(TubeChannel):
         self._dial_next()
 
     def connection_ended(self, number: int, reason: Reason | None) -> None:
-        if self.requested and (dial := self._dialing.get(number)) is not None:
-            if dial is not asyncio.current_task():
+        if self.requested:
+            self._dials.pop(number, None)
+            dial = self._dialing.get(number)
+            if dial is not None and dial is not asyncio.current_task():
                 dial.cancel()
         if not self.closed:
             error = error_of(reason)

@@ -802,3 +802,32 @@ async def test_dials_are_made_some_at_a_time(monkeypatch: pytest.MonkeyPatch) ->
         gate.set()
         assert await asyncio.gather(*echoes) == [b"x"] * 5
         assert most == 2
+
+
+async def test_who_is_given_up_while_it_waits_for_its_dial_waits_no_more(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Else a peer could make us remember any number of them while a service takes its time."""
+    monkeypatch.setattr(stream_tube, "MAX_DIALS", 1)
+    async with accounts() as (alice, bob), service() as running:
+        mine, theirs, address = await opened(alice, bob, running)
+        gate = asyncio.Event()
+        assert mine._service is not None
+        dial = mine._service.connect
+
+        async def slow() -> Any:
+            await gate.wait()
+            return await dial()
+
+        monkeypatch.setattr(mine._service, "connect", slow)
+        pump = theirs._pump
+        assert pump is not None
+        await until(lambda: pump.mux._state.peer is not None)
+        first, *others = [pump.open() for _ in range(20)]
+        await until(lambda: list(mine._dialing) == [first] and list(mine._dials) == others)
+        for number in others:
+            pump.give_up(number, Reason.CANCELLED)
+        await until(lambda: not mine._dials)
+        assert list(mine._dialing) == [first]
+        gate.set()
+        assert await echoed(address, b"x") == b"x"
