@@ -57,6 +57,10 @@ class Machine(Protocol):
         """Our direction ends."""
 
     @property
+    def more(self) -> bool:
+        """``decrypt`` may have something without another ``feed``."""
+
+    @property
     def peer_closed(self) -> bool:
         """The peer's direction ended with its close_notify."""
 
@@ -68,8 +72,6 @@ class SecureStream:
         self._road = road
         self._machine = machine
         self._writing = asyncio.Lock()
-        # By ``read_now``, which leaves nothing behind in the machine.
-        self._read_before = False
         # Encrypted, and not taken by the road yet: goes before all that follows.
         self._rest: bytes | memoryview = b""
 
@@ -112,7 +114,7 @@ class SecureStream:
         return self._road if isinstance(self._road, SocketStream) else None
 
     def read_now(self) -> bytes | None:
-        """One step of reading: all payload there is; ``b""`` at its end, None if there is none now.
+        """One step of reading: payload; ``b""`` at its end, None if there is none now.
 
         Raises: see ``read``.
         """
@@ -121,17 +123,15 @@ class SecureStream:
             raise RuntimeError("only a socket is read without waiting")
         if machine.peer_closed:
             return b""
-        if not self._read_before:
+        if machine.more:
             data = machine.decrypt(_ALL)
-            self._read_before = len(data) < _ALL
             if data or machine.peer_closed:
                 return data
         came = road.read_now(CHUNK)
         if came is None:
             return None
         machine.feed(came)
-        # All of it, so that nothing is left for which the road would have nothing to read. What
-        # TLS answers (to a KeyUpdate) goes with what is written next, as RFC 8446 4.6.3 has it.
+        # What TLS answers (to a KeyUpdate) goes with what is written next (RFC 8446 section 4.6.3).
         data = machine.decrypt(_ALL)
         return data if data or machine.peer_closed or not came else None
 
@@ -139,7 +139,7 @@ class SecureStream:
     def more_now(self) -> bool:
         """After ``read_now`` gave payload: it has something more to say at once, for which the road
         will not be readable."""
-        return self._machine.peer_closed or not self._read_before
+        return self._machine.peer_closed or self._machine.more
 
     def write_now(self, data: bytes) -> None:
         """Encrypt it, and write what the road takes at once; ``unsent`` says whether that was all.

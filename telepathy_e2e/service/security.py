@@ -92,6 +92,10 @@ class TlsRoad:
         return self._protection.peer_closed
 
     @property
+    def more(self) -> bool:
+        return self._protection.may_have_more
+
+    @property
     def payload_waits(self) -> bool:
         return self._current().payload_waits
 

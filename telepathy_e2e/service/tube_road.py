@@ -153,7 +153,8 @@ class SocketRoad:
             self._user.received(data)
 
     def _read_more(self) -> None:
-        """What the road will not tell of: the end that came with the last of the data."""
+        """What the road will not tell of, since it came with what was read: the end, a failure,
+        the other records of very many."""
         if self._reading and self._stream.more_now:
             asyncio.get_running_loop().call_soon(self._readable)
 

@@ -175,6 +175,11 @@ class Protection(Association):
         return data
 
     @property
+    def may_have_more(self) -> bool:
+        """``read`` has not seen all that came, be it payload or a failure."""
+        return self._engine is not None and self._engine.held > 0
+
+    @property
     def payload_waits(self) -> bool:
         """Plaintext waits for ``read``, so do not take more from the transport for now: a peer
         that is protected earlier than we are may send as fast as the transport is."""

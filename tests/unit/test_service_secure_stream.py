@@ -39,6 +39,10 @@ class Plain:
     def close_notify(self) -> None:
         self.pending += b"end"
 
+    @property
+    def more(self) -> bool:
+        return bool(self.arrived)
+
 
 async def test_reading_goes_on_while_a_write_waits_and_its_answers_follow_the_write() -> None:
     ours, theirs = pipes()

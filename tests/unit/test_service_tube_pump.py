@@ -22,7 +22,7 @@ from telepathy_e2e.tubes.events import Reason
 from telepathy_e2e.tubes.frames import HEADER_SIZE, Kind, header
 from telepathy_e2e.tubes.limits import Limits
 from telepathy_e2e.tubes.mux import Multiplexer
-from telepathy_e2e.xtls.engine import Engine
+from telepathy_e2e.xtls.engine import MANY_RECORDS, Engine
 from tests.unit.net_support import descriptors
 from tests.unit.service_support import Pipe, pipes, turns, until, within
 from tests.unit.xtls_support import PEOPLE
@@ -58,6 +58,10 @@ class Machine:
 
     def close_notify(self) -> None:
         self._engine.close()
+
+    @property
+    def more(self) -> bool:
+        return self._engine.held > 0
 
     @property
     def peer_closed(self) -> bool:
@@ -409,6 +413,24 @@ async def test_a_flood_of_frames_leaves_the_loop_its_turns(
         steps = [after - earlier for earlier, after in itertools.pairwise([0, *counted])]
         assert max(steps) == tube_pump.MANY
         assert alice.opened == ([2 + 2 * each for each in range(most)] if kind == Kind.OPEN else [])
+
+
+async def test_a_read_of_very_many_records_is_all_heard_in_several_turns() -> None:
+    async with tube("socket") as (alice, bob):
+        number, client = bob.open()
+        await until(lambda: number in alice.programs)
+        assert isinstance(bob.carried, SecureStream)
+        road = bob.carried.socket
+        assert road is not None
+        machine = bob.carried._machine
+        wire, records = bytearray(), 3 * MANY_RECORDS + 1
+        for index in range(records):
+            machine.encrypt(header(Kind.DATA, number, 1) + bytes([index % 251]))
+            wire += machine.take()
+        await within(road.write(wire))
+        expected = bytes(index % 251 for index in range(records))
+        assert await exactly(alice.programs[number], records) == expected
+        assert client is not None
 
 
 async def test_a_lost_road_keeps_connections_and_the_next_goes_on_where_it_was() -> None:
