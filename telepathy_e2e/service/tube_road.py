@@ -84,6 +84,7 @@ class SocketRoad:
         self._running = False
         self._reading = False  # the loop tells
         self._read_all = False
+        self._soon = False  # there is more to read than the road tells of
         self._ending = False
         self._waiting = False  # for room
 
@@ -140,7 +141,7 @@ class SocketRoad:
                 self._broke(fault)
 
     def _read(self) -> None:
-        if not self._reading:
+        if not self._reading or self._soon:
             return
         data = self._stream.read_now()
         self._wait()
@@ -155,8 +156,16 @@ class SocketRoad:
     def _read_more(self) -> None:
         """What the road will not tell of, since it came with what was read: the end, a failure,
         the other records of very many."""
-        if self._reading and self._stream.more_now:
-            asyncio.get_running_loop().call_soon(self._readable)
+        if self._reading and not self._soon and self._stream.more_now:
+            self._soon = True
+            asyncio.get_running_loop().call_soon(self._go_on)
+
+    def _go_on(self) -> None:
+        self._soon = False
+        self._readable()
+        if self._reading and not self._soon:
+            # A road that was closed meanwhile has told so, once.
+            self._sock.on_readable(self._readable)
 
     def _write(self) -> None:
         self._stream.write_now(b"")

@@ -17,6 +17,7 @@ from telepathy_e2e.role import Role
 from telepathy_e2e.service import tube_pump
 from telepathy_e2e.service.secure_stream import SecureStream
 from telepathy_e2e.service.tube_pump import BURST, Pump
+from telepathy_e2e.service.tube_road import SocketRoad
 from telepathy_e2e.tasks import TaskOwner
 from telepathy_e2e.tubes.events import Reason
 from telepathy_e2e.tubes.frames import HEADER_SIZE, Kind, header
@@ -431,6 +432,28 @@ async def test_a_read_of_very_many_records_is_all_heard_in_several_turns() -> No
         expected = bytes(index % 251 for index in range(records))
         assert await exactly(alice.programs[number], records) == expected
         assert client is not None
+
+
+async def test_a_road_that_is_closed_while_there_is_more_to_hear_is_lost() -> None:
+    async with tube("socket") as (alice, bob):
+        assert isinstance(bob.carried, SecureStream)
+        road = bob.carried.socket
+        assert road is not None
+        machine = bob.carried._machine
+        wire = bytearray()
+        for _ in range(MANY_RECORDS + 1):
+            machine.encrypt(header(Kind.ACK, 0, 0))
+            wire += machine.take()
+        await within(road.write(wire))
+        assert isinstance(alice.pump._road, SocketRoad)
+        for _ in range(1000):  # in each of its turns there is something to read
+            if alice.pump._road._soon:
+                break
+            await asyncio.sleep(0)
+        alice.carried.abort()
+        assert alice.road is not None
+        with pytest.raises(StreamBroken):
+            await within(alice.road)
 
 
 async def test_a_lost_road_keeps_connections_and_the_next_goes_on_where_it_was() -> None:
