@@ -46,6 +46,12 @@ class AccessControl(IntEnum):
     CREDENTIALS = 3
 
 
+#: Of files the property is AvailableSocketTypes, of tubes SupportedSocketTypes.
+NO_SUCH_SOCKET = (
+    "This kind of socket, or this access control with it, is not supported: see the channel's "
+    "property of supported socket types"
+)
+
 #: For AvailableSocketTypes of files (a{uau}). Netmask is deprecated and would open a file to a
 #: whole network.
 SUPPORTED: dict[int, list[int]] = {
@@ -211,7 +217,7 @@ async def listen(
     Raises: NotImplementedByUs, InvalidArgument, NotAvailable (no such socket to be had).
     """
     if access_control not in supported.get(address_type, ()):
-        raise NotImplementedByUs("this kind of socket or access control is not supported")
+        raise NotImplementedByUs(NO_SUCH_SOCKET)
     credentials = CREDENTIALS_SECONDS if access_control == AccessControl.CREDENTIALS.value else None
     try:
         if address_type == AddressType.UNIX.value:
@@ -285,10 +291,14 @@ def _bind(
 def _announced(parameter: object, family: socket.AddressFamily) -> tuple[str | None, int]:
     """Check the Socket_Address_IPv4 or -IPv6 from which the client says it will connect."""
     if not isinstance(parameter, list | tuple) or len(parameter) != 2:
-        raise InvalidArgument("port access control needs an address and a port")
+        raise InvalidArgument(
+            "Access control by port needs the address and the port that will connect, (sq)"
+        )
     host, port = parameter
     if not isinstance(host, str) or not isinstance(port, int) or not 0 < port < 65536:
-        raise InvalidArgument("port access control needs an address and a port")
+        raise InvalidArgument(
+            "Access control by port needs the address and the port that will connect, (sq)"
+        )
     try:
         ip = ipaddress.ip_address(host)
     except ValueError as error:

@@ -14,7 +14,7 @@ from typing import Final
 
 from telepathy_e2e.errors import ConnectionRefused, InvalidArgument, NotImplementedByUs
 
-from .local import SUPPORTED_BY_TUBES, AccessControl, AddressType
+from .local import NO_SUCH_SOCKET, SUPPORTED_BY_TUBES, AccessControl, AddressType
 from .streams import Readiness, StreamBroken
 
 # Seconds until a local service has taken a connection. It is on this machine, mostly; one that is
@@ -45,7 +45,7 @@ class LocalService:
 
     def __init__(self, address_type: int, address: object, access_control: int) -> None:
         if access_control not in SUPPORTED_BY_TUBES.get(address_type, ()):
-            raise NotImplementedByUs("this kind of socket or access control is not supported")
+            raise NotImplementedByUs(NO_SUCH_SOCKET)
         self._credentials = access_control == AccessControl.CREDENTIALS
         self._family, self._address = _checked(AddressType(address_type), address)
         # telepathy-glib tells connections apart by it, so no two that wait have the same.

@@ -26,9 +26,9 @@ def check_reachable(client: Client, bare_jid: str, takes: Takes, what: str) -> N
         what: is offered, for the error.
     Raises: Offline, NotCapable.
     """
-    resources = client.resources(bare_jid)
+    resources = _others(client, bare_jid)
     if not resources:
-        raise Offline("The contact is not online, or does not show it to you")
+        raise _nobody(client, bare_jid)
     if not any(each.features is None or takes(each) for each in resources):
         raise NotCapable(f"No program of the contact takes {what}")
 
@@ -36,7 +36,7 @@ def check_reachable(client: Client, bare_jid: str, takes: Takes, what: str) -> N
 async def find_peer(client: Client, bare_jid: str, takes: Takes, what: str) -> Resource:
     """The program that takes it, one that protects it first. Arguments, errors: as above."""
     known = []
-    for resource in client.resources(bare_jid):
+    for resource in _others(client, bare_jid):
         if resource.features is None:
             features = await client.features_of(resource.jid)
             resource = replace(resource, features=features)
@@ -44,6 +44,17 @@ async def find_peer(client: Client, bare_jid: str, takes: Takes, what: str) -> R
     able = [resource for resource in known if takes(resource)]
     if not able:
         if not known:
-            raise Offline("The contact is not online, or does not show it to you")
+            raise _nobody(client, bare_jid)
         raise NotCapable(f"No program of the contact takes {what}")
     return max(able, key=lambda each: (XTLS_FEATURE in (each.features or ()), each.priority))
+
+
+def _others(client: Client, bare_jid: str) -> list[Resource]:
+    """All but this one: one's own other programs may be meant, and are a contact's like any."""
+    return [each for each in client.resources(bare_jid) if each.jid != client.jid]
+
+
+def _nobody(client: Client, bare_jid: str) -> Offline:
+    if bare_jid == bare(client.jid):
+        return Offline("This is your own account, and no other program of it is online")
+    return Offline("The contact is not online, or does not show it to you")
