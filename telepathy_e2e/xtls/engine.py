@@ -36,6 +36,10 @@ GROUP_NAMES = {"x25519mlkem768": "X25519MLKEM768", "x25519": "x25519", "secp256r
 RECORD = 16 * 1024
 # Records in one read: 96 KiB can hold four thousand of a byte each, which take 25 ms.
 MANY_RECORDS = 256
+# Steps of OpenSSL's state machine in one session. A handshake has two dozen. A KeyUpdate (RFC 8446
+# section 4.6.3) has five, costs 50 us, and may ask for one of ours, which waits here until there is
+# something to write; it is due after 2^24 records, so that hundreds of them are no honest peer's.
+MANY_STEPS = 4096
 # What encryption adds to a record, rounded up (RFC 8446 section 5.2: 5 + 1 + 16).
 _OVERHEAD = 32
 # Room for handshake messages: the longest flight has about two kilobytes.
@@ -65,7 +69,8 @@ class Engine:
     def __init__(
         self, role: Role, key: PrivateKey, leaf: bytes, check_peer: Callable[[bytes], None]
     ) -> None:
-        self._connection = SSL.Connection(_context(role, key, leaf, check_peer), None)
+        self._steps = _Steps()
+        self._connection = SSL.Connection(_context(role, key, leaf, check_peer, self._steps), None)
         self._client = role is Role.INITIATOR
         if self._client:
             self._connection.set_connect_state()
@@ -264,6 +269,9 @@ class Engine:
         except SSL.Error as error:
             self._error = SecurityError(_describe(error))
             return b""
+        finally:
+            if self._steps.count > MANY_STEPS and self._error is None:
+                self._error = SecurityError("TLS failed: keys are changed all the time")
         if flags is None:
             self._unread = max(self._unread - size, 1)
         return data
@@ -281,8 +289,23 @@ class Engine:
         raise self._error from None
 
 
+class _Steps:
+    """Counts those of OpenSSL's state machine: one or more for each message, none for payload."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def __call__(self, connection: SSL.Connection, where: int, code: int) -> None:
+        if where & SSL.SSL_CB_LOOP:
+            self.count += 1
+
+
 def _context(
-    role: Role, key: PrivateKey, leaf: bytes, check_peer: Callable[[bytes], None]
+    role: Role,
+    key: PrivateKey,
+    leaf: bytes,
+    check_peer: Callable[[bytes], None],
+    steps: _Steps | None = None,
 ) -> SSL.Context:
     """One context for one session: its ticket keys and its cache die with it, so that nothing can
     be resumed even by mistake."""
@@ -311,6 +334,8 @@ def _context(
         check_peer(crypto.dump_certificate(crypto.FILETYPE_ASN1, shown))
         return True
 
+    if steps is not None:
+        context.set_info_callback(steps)
     context.set_verify(SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT, verify)
     if client:
         context.set_alpn_protos([ALPN])

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from cryptography.hazmat.bindings.openssl.binding import Binding
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA384
+from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from OpenSSL import SSL
@@ -363,6 +367,56 @@ def test_everything_pending_comes_out_at_once() -> None:
     for _ in range(100):
         ends[Role.INITIATOR].write(b"x")
     assert len(ends[Role.INITIATOR].data_to_send()) > 100 * 22
+
+
+class KeyUpdates:
+    """What an engine's client sends that changes its keys again and again, asking for the same."""
+
+    def __init__(self, secret: bytes) -> None:
+        self._secret = secret
+
+    def _expand(self, label: bytes, length: int) -> bytes:  # RFC 8446 section 7.1
+        label = b"tls13 " + label
+        info = length.to_bytes(2, "big") + bytes([len(label)]) + label + b"\0"
+        return HKDFExpand(SHA384(), length, info).derive(self._secret)
+
+    def records(self, count: int) -> bytes:
+        out = bytearray()
+        for _ in range(count):
+            key, iv = self._expand(b"key", 32), self._expand(b"iv", 12)
+            message = bytes([24, 0, 0, 1, 1, 22])  # key_update, update_requested, handshake
+            head = b"\x17\x03\x03" + (len(message) + 16).to_bytes(2, "big")
+            out += head + AESGCM(key).encrypt(iv, message, head)
+            self._secret = self._expand(b"traffic upd", 48)
+        return bytes(out)
+
+
+def test_keys_may_be_changed_and_not_all_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each change takes time, and asks for an answer that is kept until something is written."""
+    secrets: dict[str, bytes] = {}
+
+    def note(connection: SSL.Connection, line: bytes) -> None:
+        del connection
+        what, _, secret = line.decode().split()
+        secrets[what] = bytes.fromhex(secret)
+
+    create = engine_module._context
+
+    def noted(*args: Any) -> SSL.Context:
+        context = create(*args)
+        context.set_keylog_callback(note)
+        return context
+
+    monkeypatch.setattr(engine_module, "_context", noted)
+    monkeypatch.setattr(engine_module, "CIPHER_SUITES", b"TLS_AES_256_GCM_SHA384")
+    reader = connected()[Role.RESPONDER]
+    updates = KeyUpdates(secrets["CLIENT_TRAFFIC_SECRET_0"])
+    reader.receive(updates.records(100))
+    assert reader.read(10_000) == b""
+    assert 0 < len(reader.data_to_send()) < 100 * 30
+    reader.receive(updates.records(1000))
+    with pytest.raises(SecurityError):
+        reader.read(10_000)
 
 
 def test_many_small_writes_come_out_whole() -> None:
