@@ -16,7 +16,9 @@ def add_tube(
 
     def action(name: str, text: str) -> argparse.ArgumentParser:
         made = actions.add_parser(name, help=text, description=text[:1].upper() + text[1:] + ".")
-        made.add_argument("--json", action="store_true", help=argparse.SUPPRESS)
+        made.add_argument(
+            "--json", action="store_true", help="one JSON object a line, and no questions"
+        )
         return made
 
     offer = action("offer", "share a local service with a contact, until one of you ends it")

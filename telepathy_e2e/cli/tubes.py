@@ -219,9 +219,12 @@ class Tube:
             moved = f", {size_text(relay.sent)} sent, {size_text(relay.received)} received"
         by = contact if self._closed_by == "there" else "This side"
         many = "1 connection" if self._connections == 1 else f"{self._connections} connections"
+        what = f"closed the tube after {seconds:.0f} s: {many}{moved}"
+        if self.channel.type == names.DBUS_TUBE:  # it has no connections that are told
+            what = f"closed the private bus after {seconds:.0f} s"
         self.say(
             "done",
-            f"{by} closed the tube after {seconds:.0f} s: {many}{moved}; {protection.sentence}.",
+            f"{by} {what}; {protection.sentence}.",
             STYLES[protection.level],
             seconds=round(seconds, 3),
             connections=self._connections,

@@ -263,6 +263,8 @@ async def test_a_private_bus_is_offered_and_its_address_told(tubes: Tubes) -> No
     assert tubes.request[names.DBUS_TUBE + ".ServiceName"] == "com.example.Game"
     assert await tubes.cm.called("Offer") == [{}, names.CREDENTIALS]
     assert robot.event("open")["address"] == "unix:path=/run/bus"
+    # Its connections are not told, so there are none to be counted.
+    assert "closed the private bus after" in robot.event("done")["message"]
 
 
 @pytest.mark.parametrize(
