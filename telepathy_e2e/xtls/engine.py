@@ -69,8 +69,10 @@ class Engine:
     def __init__(
         self, role: Role, key: PrivateKey, leaf: bytes, check_peer: Callable[[bytes], None]
     ) -> None:
+        context = _context(role, key, leaf, check_peer)
         self._steps = _Steps()
-        self._connection = SSL.Connection(_context(role, key, leaf, check_peer, self._steps), None)
+        context.set_info_callback(self._steps)
+        self._connection = SSL.Connection(context, None)
         self._client = role is Role.INITIATOR
         if self._client:
             self._connection.set_connect_state()
@@ -301,11 +303,7 @@ class _Steps:
 
 
 def _context(
-    role: Role,
-    key: PrivateKey,
-    leaf: bytes,
-    check_peer: Callable[[bytes], None],
-    steps: _Steps | None = None,
+    role: Role, key: PrivateKey, leaf: bytes, check_peer: Callable[[bytes], None]
 ) -> SSL.Context:
     """One context for one session: its ticket keys and its cache die with it, so that nothing can
     be resumed even by mistake."""
@@ -334,8 +332,6 @@ def _context(
         check_peer(crypto.dump_certificate(crypto.FILETYPE_ASN1, shown))
         return True
 
-    if steps is not None:
-        context.set_info_callback(steps)
     context.set_verify(SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT, verify)
     if client:
         context.set_alpn_protos([ALPN])
