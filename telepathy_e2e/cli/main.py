@@ -324,7 +324,11 @@ async def _interruptible(arguments: argparse.Namespace, output: Output) -> int:
         if task is not None and not told:
             told = task.cancel()
 
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, end)
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGTERM, end)
+    # A terminal that is closed; under nohup(1) it is ignored, and stays so.
+    if signal.getsignal(signal.SIGHUP) == signal.SIG_DFL:
+        loop.add_signal_handler(signal.SIGHUP, end)
     return await execute(arguments, output)
 
 

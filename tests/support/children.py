@@ -6,9 +6,10 @@ import signal
 
 
 def interruptible() -> None:
-    """``preexec_fn`` for who is to hear SIGINT.
+    """``preexec_fn`` for who is to hear SIGINT and SIGHUP.
 
     A shell without job control starts background jobs with SIGINT ignored, and so a test run in the
-    background would hand that on to every program it starts.
+    background would hand that on to every program it starts; nohup(1) does it with SIGHUP.
     """
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)

@@ -52,7 +52,7 @@ def outgoing(cm: FakeCM) -> asyncio.Event:
     return provided
 
 
-@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 async def test_an_interrupt_cancels_the_transfer_and_takes_announcements_back(
     cm: FakeCM, outgoing: asyncio.Event, tmp_path: Path, sent: signal.Signals
 ) -> None:
@@ -198,7 +198,7 @@ async def test_a_call_on_a_terminal(cm: FakeCM, monkeypatch: pytest.MonkeyPatch)
         os.close(keyboard)
 
 
-@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 async def test_an_interrupt_hangs_up(cm: FakeCM, sent: signal.Signals) -> None:
     await cm.add_connection()
     path = cm.add_call(requested=False)
