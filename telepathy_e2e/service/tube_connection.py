@@ -16,11 +16,17 @@ from telepathy_e2e.tubes.mux import FULL
 # them together costs less.
 _GATHERED = 64
 
+# Bytes that are read, and wait here, before it is known whether there is room for them.
+_LEAST = 4096
+
 _LINGER_NOT = struct.pack("ii", 1, 0)
 
 
 class Carrier(Protocol):
     """What carries the connection to the contact; see ``tube_pump.Pump``."""
+
+    def room_for(self, number: int) -> int:
+        """Bytes that ``take`` would take now."""
 
     def take(self, number: int, data: bytes | memoryview) -> int:
         """Data of the local program; how many bytes were taken. The rest waits for ``resume``."""
@@ -42,7 +48,7 @@ class Carrier(Protocol):
 
 
 class LocalConnection:
-    """See the module. It holds at most the window of the connection, and one read of the program.
+    """See the module. It holds at most the window of the connection, and ``_LEAST`` of the program.
 
     Args:
         number: the connection's id.
@@ -96,7 +102,8 @@ class LocalConnection:
         if sock is None:
             return
         try:
-            data = sock.recv(FULL)
+            # What would have to wait here is not read, so that many that wait hold little.
+            data = sock.recv(min(FULL, max(_LEAST, self._carrier.room_for(self.number))))
         except (BlockingIOError, InterruptedError):
             return
         except OSError:

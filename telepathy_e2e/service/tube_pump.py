@@ -453,6 +453,13 @@ class Pump:
 
     # -- ``tube_connection.Carrier`` ---------------------------------------------------------
 
+    def room_for(self, number: int) -> int:
+        """Bytes of a local program that would be taken now."""
+        try:
+            return self.mux.room(number)
+        except (NotAvailable, PeerError):
+            return 0  # over, which comes out where the road is read
+
     def take(self, number: int, data: bytes | memoryview) -> int:
         """From a local program; returns how much of it was taken."""
         try:

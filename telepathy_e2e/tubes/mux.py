@@ -191,6 +191,14 @@ class Multiplexer:
         self._state.control += header(Kind.OPEN, number, len(metadata)) + metadata
         return number
 
+    def room(self, number: int) -> int:
+        """Bytes that ``write`` would take now. Raises: NotAvailable: no such connection any more."""
+        connection = self._get(number)
+        most = bounds.QUEUE if self._state.queued < bounds.QUEUED else bounds.QUEUE_SMALL
+        if len(connection.queue) >= bounds.QUEUE_SMALL:
+            most = max(0, most - len(connection.queue))
+        return min(connection.send_window, most)
+
     def write(self, number: int, data: bytes | bytearray | memoryview) -> int:
         """Send data; returns how many bytes were taken, 0 to all.
 
@@ -202,10 +210,7 @@ class Multiplexer:
         if connection.eof_wanted:
             raise NotAvailable("This direction of the connection is closed")
         queue = connection.queue
-        most = bounds.QUEUE if self._state.queued < bounds.QUEUED else bounds.QUEUE_SMALL
-        if len(queue) >= bounds.QUEUE_SMALL:
-            most = max(0, most - len(queue))
-        taken = min(len(data), connection.send_window, most)
+        taken = min(len(data), self.room(number))
         if taken < len(data):
             connection.blocked = True
         if taken:

@@ -707,3 +707,19 @@ async def test_a_peer_that_closes_and_never_ends_is_not_waited_for(
         alice.pump.leave()
         assert alice.road is not None
         await within(alice.road)
+
+
+@BOTH_ROADS
+async def test_what_the_contact_does_not_take_stays_with_the_program(road: str) -> None:
+    """Else a thousand connections without room would hold a hundred megabytes."""
+    async with tube(road) as (alice, bob):
+        number, client = bob.open()
+        pushing = asyncio.ensure_future(send(client, DATA * 8))
+        await until(lambda: number in alice.programs)
+        waiting = bob.pump._connections[number]
+        await until(lambda: len(waiting._rest) > 0)
+        for _ in range(3):
+            assert len(waiting._rest) <= 4096
+            await turns()
+        assert await read_all(alice.programs[number]) == DATA * 8
+        await pushing
