@@ -192,7 +192,7 @@ class Multiplexer:
         return number
 
     def room(self, number: int) -> int:
-        """Bytes that ``write`` would take now. Raises: NotAvailable: no such connection any more."""
+        """Bytes that ``write`` would take now. Raises: NotAvailable: no such connection."""
         connection = self._get(number)
         most = bounds.QUEUE if self._state.queued < bounds.QUEUED else bounds.QUEUE_SMALL
         if len(connection.queue) >= bounds.QUEUE_SMALL:
