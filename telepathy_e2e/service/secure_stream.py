@@ -30,8 +30,10 @@ class DtlsStream(Stream, Protocol):
         """Wait until nothing can come from it any more, whether or not somebody reads."""
 
 
-# More than one read of the road can bring.
-_ALL: Final = 2 * CHUNK
+# Bytes of the road that ``read_now`` takes at most: as many as tubes put into one piece.
+READ_NOW: Final = 240 * 1024
+# More than they can bring.
+_ALL: Final = 2 * READ_NOW
 
 
 class Machine(Protocol):
@@ -127,7 +129,7 @@ class SecureStream:
             data = machine.decrypt(_ALL)
             if data or machine.peer_closed:
                 return data
-        came = road.read_now(CHUNK)
+        came = road.read_now(READ_NOW)
         if came is None:
             return None
         machine.feed(came)

@@ -263,7 +263,7 @@ class Pump:
             for _ in range(AT_ONCE):
                 if road.full:
                     return
-                if not (mux.pending and (chunk := mux.data_to_send())):
+                if not (mux.pending and (chunk := mux.data_to_send(road.piece))):
                     break
                 road.send(chunk)
                 self._burst += len(chunk)

@@ -9,13 +9,18 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Callable
-from typing import Protocol
+from typing import Final, Protocol
 
 from telepathy_e2e.errors import PeerError
-from telepathy_e2e.net.streams import CHUNK, SocketStream, Stream, StreamBroken
+from telepathy_e2e.net.streams import CHUNK as READ
+from telepathy_e2e.net.streams import SocketStream, Stream, StreamBroken
 from telepathy_e2e.service.failures import SecurityFailed
 from telepathy_e2e.service.secure_stream import SecureStream
 from telepathy_e2e.tasks import TaskOwner
+from telepathy_e2e.tubes.mux import CHUNK
+
+# Bytes in a piece for a road that is not a socket: data channels and the servers are slow.
+SLOW_PIECE: Final = 32 * 1024
 
 
 class User(Protocol):
@@ -46,6 +51,10 @@ class TubeRoad(Protocol):
     @property
     def full(self) -> bool:
         """What was sent last has not gone yet. To be asked before each ``send``."""
+
+    @property
+    def piece(self) -> int:
+        """Bytes to ``send`` at most: what is urgent waits behind the piece before it."""
 
     def send(self, data: bytes) -> None:
         """Raises: StreamBroken, SecurityFailed."""
@@ -96,6 +105,10 @@ class SocketRoad:
     @property
     def full(self) -> bool:
         return self._stream.unsent
+
+    @property
+    def piece(self) -> int:
+        return CHUNK
 
     def send(self, data: bytes) -> None:
         self._stream.write_now(data)
@@ -218,6 +231,10 @@ class TaskRoad:
     def full(self) -> bool:
         return bool(self._waiting)
 
+    @property
+    def piece(self) -> int:
+        return SLOW_PIECE
+
     def send(self, data: bytes) -> None:
         self._waiting = data
         self._work.set()
@@ -243,7 +260,7 @@ class TaskRoad:
         data = b"any"
         while data:
             await self._reads.wait()
-            data = await self._stream.read(CHUNK)
+            data = await self._stream.read(READ)
             self._user.received(data)
 
     async def _write(self) -> None:

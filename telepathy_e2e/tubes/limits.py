@@ -10,7 +10,7 @@ from typing import Final
 QUEUED: Final = 4 << 20
 # Bytes of one connection that wait for the road: one read of a local program, taken as long as
 # less than QUEUE_SMALL waits already.
-QUEUE: Final = 96 * 1024
+QUEUE: Final = 240 * 1024
 QUEUE_SMALL: Final = 4096
 
 # Received bytes of frames after which the peer is told; after half of them where something else is
