@@ -182,6 +182,8 @@ class StreamSession:
             self._read_answer(content)
         except PeerError as error:
             self._fail(error)
+            if isinstance(error, SecurityError):
+                return  # well-formed, so acknowledged
             raise
         try:
             self.security.answered(content)
@@ -204,7 +206,12 @@ class StreamSession:
         self._answer.set_result(None)
 
     def _read_answer(self, content: Content) -> None:
-        """The peer's accept. Raises: PeerError: it makes no sense to the application."""
+        """The peer's accept.
+
+        Raises:
+            PeerError: it makes no sense to the application.
+            SecurityError: somebody has changed it.
+        """
         raise NotImplementedError
 
     def _check_answer(self) -> None:

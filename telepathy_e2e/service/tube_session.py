@@ -11,6 +11,7 @@ from telepathy_e2e.errors import (
     ConnectionRefused,
     EncryptionError,
     PeerError,
+    SecurityError,
     TelepathyError,
     Terminated,
 )
@@ -109,9 +110,10 @@ class TubeSession(StreamChannel):
         try:
             tubes.check_answer(content.description, self._tube)
         except PeerError as error:
-            # As where its protection makes no sense: see ``_accepted``.
+            # As where its protection makes no sense: see ``_accepted``. An error in the place of an
+            # acknowledgement could be there before the reason is, and the peer would know it only.
             self._fail(SecurityFailed(EncryptionError(str(error))))
-            raise
+            raise SecurityError(str(error)) from error
 
     def _terminated(self, condition: str) -> None:
         if condition == "success":

@@ -327,5 +327,6 @@ async def test_an_answer_of_another_tube_ends_it(bench: Bench, peer: Peer, tmp_p
             name="tube",
             senders="both",
         )
-        assert (await session.send("session-accept", answer))[0] == "bad-request"
+        # A refusal could be there before its reason, and would be all that he hears.
+        assert (await session.send("session-accept", answer)) == ("", "")
         assert await session.ended() == "security-error"
