@@ -29,7 +29,7 @@ from tests.support.gnupg import Keyring, keyring, needs_gpg
 from tests.support.prosody import available
 from tests.support.side import SECURABLE, VERIFICATION
 from tests.support.trust import Trust
-from tests.support.waiting import PATIENCE
+from tests.support.waiting import PATIENCE, until
 
 pytestmark = pytest.mark.skipif(not available(), reason="prosody is not installed")
 
@@ -49,6 +49,8 @@ class Vouched:
         spy = ManInTheMiddle()
         await self.stage.server.use(spy)
         attempt = await self.stage.begin(DATA)
+        # Alice may be asked before Bob has said who vouches for him; her no would end it.
+        await until(lambda: bool(spy.vouchers.get("responder")))
         await self.refuses(attempt)
         await self.stage.server.use(Attack())
         assert spy.vouchers["responder"]
