@@ -119,7 +119,8 @@ class LocalConnection:
         if taken < len(data):
             self._rest = memoryview(data)[taken:]
             self._loop.remove_reader(self._fd)
-        self._carrier.taken(taken)
+        if taken:
+            self._carrier.taken(taken)
 
     def resume(self) -> None:
         """There is room for what was not taken."""

@@ -40,8 +40,8 @@ from telepathy_e2e.tubes.mux import Multiplexer
 # longer than anything may (hacking.md). What an honest peer sends in a read is few.
 MANY: Final = 64
 
-# Pieces for the road in one turn of the loop, a millisecond's work.
-AT_ONCE: Final = 8
+# Pieces for the road in one turn of the loop, a millisecond or two of work.
+AT_ONCE: Final = 3
 
 # What so many connections have to send in one turn of the loop goes out together: a record of TLS
 # and a call of the kernel for a few bytes of each would cost more than the turn.
@@ -383,7 +383,7 @@ class Pump:
             case Pong(number):
                 self._answered(number)
             case Finished():
-                pass  # it was heard; and both tasks look for the end themselves
+                pass  # whoever sends next sees it
 
     # -- connections ------------------------------------------------------------------------------
 
@@ -449,7 +449,6 @@ class Pump:
             connection.abort()
         self._connections.clear()
         self._closing = self._dropped = True
-        self._send()
 
     # -- ``tube_connection.Carrier`` ---------------------------------------------------------
 

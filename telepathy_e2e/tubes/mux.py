@@ -310,12 +310,9 @@ class Multiplexer:
                 out.append(_cut(connection, take))
                 state.queued -= take
                 room -= HEADER_SIZE + take
-            if connection.queue:
+            if connection.queue or (connection.eof_wanted and room < HEADER_SIZE):
                 ready.append(connection)
             elif connection.eof_wanted:
-                if room < HEADER_SIZE:
-                    ready.append(connection)
-                    break
                 connection.scheduled = False
                 out.append(header(Kind.EOF, connection.number, 0))
                 room -= HEADER_SIZE

@@ -417,6 +417,14 @@ def test_keys_may_be_changed_and_not_all_the_time(monkeypatch: pytest.MonkeyPatc
     reader.receive(updates.records(1000))
     with pytest.raises(SecurityError):
         reader.read(10_000)
+    assert not reader.peer_closed
+    # Nor does it go through all that has come before it says so: each leaves an answer of 27 bytes.
+    reader = connected()[Role.RESPONDER]
+    reader.receive(KeyUpdates(secrets["CLIENT_TRAFFIC_SECRET_0"]).records(2000))
+    with pytest.raises(SecurityError):
+        reader.read(10_000)
+    assert len(reader.data_to_send()) < 300 * 27
+    assert not reader.peer_closed
 
 
 def test_many_small_writes_come_out_whole() -> None:
