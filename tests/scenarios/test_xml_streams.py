@@ -110,3 +110,18 @@ async def test_who_is_asked_is_asked_about_the_file_and_nothing_else(prosody: Pr
         assert asked == [question]
     finally:
         await pair.stop()
+
+
+@pytest.mark.parametrize("road", ["proxy", "ice", "in-band"])
+async def test_it_goes_over_any_road(prosody: Prosody, road: str) -> None:
+    only = {"TELEPATHY_E2E_ROADS": road, "TELEPATHY_E2E_MEDIA_LOOPBACK": "1"}
+    sides = await asyncio.gather(Side.start("alice", env=only), Side.start("bob", env=only))
+    pair = await Pair.start(prosody, alice=SILENT, bob=SILENT, sides=sides)
+    alice, bob = pair.server.jid("alice"), pair.server.jid("bob")
+    try:
+        assert await pair.send(DATA) == DATA
+        await asyncio.gather(told(pair.alice, bob), told(pair.bob, alice))
+        assert len(await identities(pair.alice, bob)) == 1
+        assert len(await identities(pair.bob, alice)) == 1
+    finally:
+        await pair.stop()
