@@ -199,7 +199,7 @@ async def test_the_bus_goes_and_the_daemon_with_it(prosody: Prosody) -> None:
         await side.connect(parameters(prosody, prosody.jid("alice")), handles=())
         side.kill_bus()
         assert side.daemon is not None
-        assert await asyncio.to_thread(side.daemon.wait, 10) == 0
+        assert await asyncio.to_thread(side.daemon.wait, PATIENCE) == 0
         assert "Traceback" not in side.log, side.log
     finally:
         await side.stop()
@@ -210,7 +210,7 @@ async def test_sigterm_says_goodbye_to_everybody(pair: Pair) -> None:
     assert pair.alice.daemon is not None
     pair.alice.daemon.send_signal(signal.SIGTERM)
     assert (await pair.bob.state(theirs, 4, 5))[0] == 5
-    assert await asyncio.to_thread(pair.alice.daemon.wait, 10) == 0
+    assert await asyncio.to_thread(pair.alice.daemon.wait, PATIENCE) == 0
     assert "Traceback" not in pair.alice.log, pair.alice.log
     del mine
     writer.close()

@@ -21,6 +21,8 @@ from collections import Counter
 from pathlib import Path
 from typing import Self
 
+from tests.support.waiting import PATIENCE
+
 ALICE, BOB = "10.213.1.2", "10.213.2.2"
 # The router, as Alice and Bob see it.
 NEAR_ALICE, NEAR_BOB = "10.213.1.1", "10.213.2.1"
@@ -148,7 +150,7 @@ class Namespaces:
         )  # fmt: skip
         self._relays.append(relay)
         output.close()
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + PATIENCE
         while not self._listens(name, address, port):
             if time.monotonic() > deadline or relay.poll() is not None:
                 raise AssertionError(log.read_text(errors="replace"))

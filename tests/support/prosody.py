@@ -6,15 +6,18 @@ accepts connections; ``stop()`` ends it and removes its files, ``kill()`` is ``k
 
 from __future__ import annotations
 
+import contextlib
 import datetime
+import itertools
 import os
+import secrets
 import shutil
 import signal
 import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -24,10 +27,12 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from tests.support.waiting import PATIENCE
+
 PASSWORD = "open sesame"
 ACCOUNTS = ("alice", "bob", "carol")
-START_SECONDS = 30.0
-STOP_SECONDS = 10.0
+START_SECONDS = PATIENCE
+STOP_SECONDS = PATIENCE
 
 
 class Certificate(StrEnum):
@@ -46,16 +51,32 @@ def available() -> bool:
     return shutil.which("prosody") is not None
 
 
+# Below those that the kernel gives to whoever asks for any: while a server starts, somebody's
+# connection would take the port. Each worker of pytest has some of its own.
+_PORTS = range(10_000, 32_000)
+_SHARES = 8
+
+
+def _numbers() -> Iterator[int]:
+    share = len(_PORTS) // _SHARES
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:]) % _SHARES
+    first = secrets.randbelow(share)  # other runs on this machine begin elsewhere
+    for number in itertools.count(first):
+        yield _PORTS[worker * share + number % share]
+
+
+_next_ports = _numbers()
+
+
 def free_ports(count: int) -> list[int]:
-    """Ports that nobody listens on at this moment."""
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [int(each.getsockname()[1]) for each in sockets]
-    finally:
-        for each in sockets:
-            each.close()
+    """Ports that nobody listens on at this moment, and nobody else here takes soon."""
+    found: list[int] = []
+    while len(found) < count:
+        port = next(_next_ports)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            found.append(port)
+    return found
 
 
 @dataclass

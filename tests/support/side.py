@@ -13,6 +13,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -164,13 +165,13 @@ class Side:
                 stderr=output,
                 cwd=Path(__file__).parents[2],
             )
-        for _ in range(500):
-            if await self.has_owner(CM_NAME):
-                return
+        deadline = time.monotonic() + WAIT
+        while not await self.has_owner(CM_NAME):
             if self.daemon.poll() is not None:
                 raise AssertionError(f"the daemon died:\n{self.log}")
+            if time.monotonic() > deadline:
+                raise AssertionError(f"the daemon did not come up:\n{self.log}")
             await asyncio.sleep(0.02)
-        raise AssertionError(f"the daemon did not come up:\n{self.log}")
 
     def _environment(self) -> dict[str, str]:
         return {
@@ -218,7 +219,7 @@ class Side:
             if process is not None and process.poll() is None:
                 process.send_signal(signal.SIGTERM)
                 try:
-                    await asyncio.to_thread(process.wait, 10)
+                    await asyncio.to_thread(process.wait, WAIT)
                 except subprocess.TimeoutExpired:
                     process.kill()
                     process.wait()

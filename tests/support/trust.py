@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 from telepathy_e2e.handler.book import AlarmEntry
 from telepathy_e2e.handler.pins import Pin
 from telepathy_e2e.handler.store import Store
 from tests.support.side import TP, Side
+from tests.support.waiting import PATIENCE
 
 NAME = TP + "Client.E2ETrust"
 
@@ -45,12 +47,11 @@ class Trust:
 
     async def ready(self) -> None:
         """It has the name, and has announced itself to the connections that there are."""
-        for _ in range(500):
-            if "ready, with" in self.log:
-                return
+        deadline = time.monotonic() + PATIENCE
+        while "ready, with" not in self.log:
             assert self.process.poll() is None, self.log
+            assert time.monotonic() < deadline, self.log
             await asyncio.sleep(0.02)
-        raise AssertionError(self.log)
 
     @property
     def log(self) -> str:
@@ -67,7 +68,7 @@ class Trust:
     async def stop(self) -> None:
         if self.process.poll() is None:
             self.process.terminate()
-            await asyncio.to_thread(self.process.wait, 10)
+            await asyncio.to_thread(self.process.wait, PATIENCE)
         assert "Traceback" not in self.log, self.log
 
     # -- what it remembers --------------------------------------------------------------------
@@ -84,12 +85,13 @@ class Trust:
 
     async def pinned(self, *methods: str) -> Pin:
         """Wait until there is a pin of these methods."""
-        for _ in range(500):
+        deadline = time.monotonic() + PATIENCE
+        while True:
             for pin in self.pins():
                 if pin.methods == methods:
                     return pin
+            assert time.monotonic() < deadline, f"{self.pins()}\n{self.log}"
             await asyncio.sleep(0.02)
-        raise AssertionError(f"{self.pins()}\n{self.log}")
 
 
 def _settings(side: Side) -> Path:
