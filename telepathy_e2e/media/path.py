@@ -24,7 +24,7 @@ class Path:
         self._lost = lost
         self._current: TrickleConnection | None = None
         self._changed = asyncio.Event()
-        self._closed = False
+        self._deaf = self._closed = False
 
     @property
     def role(self) -> str:
@@ -41,13 +41,21 @@ class Path:
         self._changed.set()
         return former
 
+    def stop_receiving(self) -> None:
+        """Who asks for a datagram from now on is told that there are none; who waits is not.
+
+        A task of aiortc that is cancelled while it waits for one goes on if that has just come:
+        ``asyncio.wait_for`` forgets the cancellation (Python 3.11). It gets no further than this.
+        """
+        self._deaf = True
+
     def close(self) -> None:
         self._closed = True
         self._current = None
         self._changed.set()
 
     async def _recv(self) -> bytes:
-        while not self._closed:
+        while not (self._closed or self._deaf):
             connection = self._current
             if connection is None:
                 self._changed.clear()

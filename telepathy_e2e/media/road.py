@@ -276,6 +276,7 @@ class Road:
         if self._closed:
             return
         self._closed = True
+        self._path.stop_receiving()
         await self._tasks.close()
         if self.dtls is not None:
             await self.dtls.end()
@@ -329,6 +330,8 @@ class Road:
                 await self.dtls.end()
                 self._failed("dtls", "the handshake failed")
                 return
+            if self._closed:
+                return  # by its last datagram: see ``Path.stop_receiving``
             self.facts = facts
             self.dtls.on("statechange", self._state_changed)
             self._events(Connected(self.name, facts))

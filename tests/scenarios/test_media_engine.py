@@ -8,7 +8,7 @@ import os
 import pathlib
 import socket
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 import aioice.ice
 import pytest
@@ -29,8 +29,8 @@ from OpenSSL import SSL
 from telepathy_e2e.errors import InvalidArgument, NotAvailable
 from telepathy_e2e.jingle.ice import DtlsFingerprint
 from telepathy_e2e.jingle.rtp import Description
-from telepathy_e2e.media import dtmf, frames, inside_aiortc, mapping, road, silence
-from telepathy_e2e.media.engine import MediaEngine
+from telepathy_e2e.media import dtmf, frames, inside_aiortc, mapping, path, road, silence
+from telepathy_e2e.media.engine import MediaEngine, Stats
 from telepathy_e2e.media.events import (
     Connected,
     Disconnected,
@@ -43,13 +43,14 @@ from telepathy_e2e.media.events import (
     RoadFailed,
 )
 from telepathy_e2e.media.servers import IceServer
-from telepathy_e2e.media.sources import MediaUnavailable, Tone
+from telepathy_e2e.media.sources import MediaUnavailable, TestPattern, Tone
 from tests.support.media import (
     G722,
     H264,
     OPUS,
     PCMA,
     PCMU,
+    SECOND,
     VP8,
     Call,
     Clicks,
@@ -57,7 +58,7 @@ from tests.support.media import (
     Person,
     connected,
 )
-from tests.support.waiting import until
+from tests.support.waiting import PATIENCE, until
 
 
 @pytest.fixture(autouse=True)
@@ -67,12 +68,38 @@ async def nothing_left(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[None]:
     before = asyncio.all_tasks()
     descriptors = len(os.listdir("/proc/self/fd"))
     yield
-    await asyncio.sleep(0.02)
-    ours = asyncio.all_tasks() - before - {asyncio.current_task()}
-    left = [task.get_name() for task in ours if not task.done()]
-    assert left == []
-    assert [t.name for t in threading.enumerate() if t.name.endswith("-decoder")] == []
-    assert len(os.listdir("/proc/self/fd")) <= descriptors
+
+    def left() -> list[str]:
+        ours = asyncio.all_tasks() - before - {asyncio.current_task()}
+        found = [task.get_name() for task in ours if not task.done()]
+        found += [t.name for t in threading.enumerate() if t.name.endswith("-decoder")]
+        now = len(os.listdir("/proc/self/fd"))
+        return found + [f"{now} descriptors, not {descriptors}"] * (now > descriptors)
+
+    # What is closed goes in the next turns of the loop; whatever waits for a deadline, in none.
+    for _ in range(100):
+        if not left():
+            break
+        await asyncio.sleep(0.01)
+    assert left() == []
+
+
+async def figures(person: Person, holds: Callable[[Stats], bool]) -> Stats:
+    """Those of the content, once they are as they are to be."""
+    shown = Stats()
+    try:
+        async with asyncio.timeout(PATIENCE):
+            while not holds(shown := (await person.engine.stats())["c"]):
+                await asyncio.sleep(0.02)
+    except TimeoutError:
+        raise AssertionError(f"{shown}") from None
+    return shown
+
+
+async def goes_on(ears: Ears) -> None:
+    """Half a second is played from now on, with sound at its end."""
+    heard = len(ears.pcm)
+    await until(lambda: len(ears.pcm) > heard + SECOND // 2 and ears.loudest() > 3000)
 
 
 @pytest.mark.parametrize("description", [OPUS, PCMU, PCMA, G722])
@@ -82,10 +109,14 @@ async def test_a_tone_arrives_as_a_tone(description: Description) -> None:
         await call.open(description, "tone:440", ears)
         await until(lambda: len(ears.pcm) > 192000 and ears.purity(440) > 0.95)
         assert ears.purity(600) < 0.01
-        stats = (await call.bob.engine.stats())["c"]
+        # The meter shows a tenth of a second, in which something may have been late.
+        stats = await figures(
+            call.bob,
+            lambda shown: (
+                shown.packets_received > 40 and shown.level_received == pytest.approx(-15, abs=2.5)
+            ),
+        )
         assert stats.codec_received == description.payload_types[0].name
-        assert stats.level_received == pytest.approx(-15, abs=2.5)
-        assert stats.packets_received > 40
 
 
 @pytest.mark.parametrize("description", [VP8, H264])
@@ -210,7 +241,8 @@ async def test_candidates_of_this_machine_come_at_once_though_a_server_is_dead()
     try:
         call.alice.engine._roads["m"]._servers = (IceServer("stun", "127.0.0.1", 9),)
         gathering = asyncio.create_task(call.alice.engine.gather("m"))
-        told = await asyncio.wait_for(call.alice.until(LocalCandidates), 1)
+        # At once is before the server has been given up.
+        told = await call.alice.until(LocalCandidates)
         assert {each.type for each in told.candidates} == {"host"}
         assert not any(isinstance(each, GatheringDone) for each in call.alice.events)
         gathering.cancel()
@@ -263,9 +295,7 @@ async def test_ice_begins_anew_and_dtls_goes_on() -> None:
         await call.alice.until(Restarted)
         await call.bob.until(Restarted)
         assert call.alice.engine.export("m", b"label", b"", 32) == before
-        heard = len(ears.pcm)
-        await until(lambda: len(ears.pcm) > heard + 192000 // 2)
-        assert ears.loudest() > 3000
+        await goes_on(ears)
 
 
 @pytest.mark.parametrize("who", ["alice", "bob"])
@@ -287,9 +317,7 @@ async def test_a_handshake_that_nobody_announced_changes_nothing(who: str) -> No
         assert dtls is not None
         for _ in range(5):
             await dtls.transport._send(datagram)
-        heard = len(ears.pcm)
-        await until(lambda: len(ears.pcm) > heard + 192000 // 2)
-        assert ears.loudest(0.3) > 3000
+        await goes_on(ears)
         for side in (call.alice, call.bob):
             assert side.engine.export("m", b"label", b"", 32) == before
             assert not any(isinstance(each, RoadFailed) for each in side.events)
@@ -315,8 +343,7 @@ async def test_muted_is_silent_and_comes_back() -> None:
         call.alice.engine.mute("c", True)
         await until(lambda: ears.loudest(0.3) < 20)
         sent = (await call.alice.engine.stats())["c"].packets_sent
-        await asyncio.sleep(0.2)
-        assert (await call.alice.engine.stats())["c"].packets_sent > sent
+        await figures(call.alice, lambda shown: shown.packets_sent > sent)
         call.alice.engine.mute("c", False)
         await until(lambda: ears.loudest() > 3000)
 
@@ -330,15 +357,30 @@ async def test_on_hold_nothing_is_heard_whoever_holds(who: str) -> None:
         engine: MediaEngine = getattr(call, who).engine
         engine.hold(True)
         await until(lambda: ears.loudest(0.3) == 0)
-        sent = (await call.alice.engine.stats())["c"].packets_sent
-        await asyncio.sleep(0.2)
         if who == "alice":
-            assert (await call.alice.engine.stats())["c"].packets_sent == sent
+            sent = await silent(call, ears)
+        else:
+            sent = (await call.alice.engine.stats())["c"].packets_sent
+            await figures(call.alice, lambda shown: shown.packets_sent > sent)
         engine.hold(False)
         await until(lambda: ears.loudest(0.3) > 3000)
-        figures = (await call.bob.engine.stats())["c"]
-        assert figures.packets_lost == 0
-        assert figures.packets_received >= sent
+        shown = (await call.bob.engine.stats())["c"]
+        assert shown.packets_lost == 0
+        assert shown.packets_received >= sent
+
+
+async def silent(call: Call, ears: Ears) -> int:
+    """Wait until Alice sends nothing for half a second of what is played; packets she has sent.
+
+    What was with the encoder when she was held goes out still.
+    """
+    async with asyncio.timeout(PATIENCE):
+        while True:
+            sent = (await call.alice.engine.stats())["c"].packets_sent
+            heard = len(ears.pcm)
+            await until(lambda heard=heard: len(ears.pcm) > heard + SECOND // 2)  # type: ignore[misc]
+            if (await call.alice.engine.stats())["c"].packets_sent == sent:
+                return sent
 
 
 @pytest.mark.parametrize("description", [OPUS, PCMU])
@@ -351,9 +393,7 @@ async def test_keys_arrive_in_order_and_sound_goes_on(description: Description) 
             call.alice.engine.dtmf("c", event, 60)
         await call.bob.until(DtmfReceived, 4)
         assert [e.event for e in call.bob.events if isinstance(e, DtmfReceived)] == [5, 5, 11, 15]
-        heard = len(ears.pcm)
-        await until(lambda: len(ears.pcm) > heard + 192000 // 2)
-        assert ears.loudest() > 3000
+        await goes_on(ears)
         assert dtmf.KEYS[11] == "#"
         assert (await call.bob.engine.stats())["c"].packets_lost == 0
 
@@ -452,7 +492,7 @@ async def test_a_source_that_cannot_be_opened_opens_nothing(tmp_path: pathlib.Pa
 async def test_what_comes_before_a_content_is_open_is_dropped() -> None:
     async with connected() as call:
         await call.alice.engine.open_content("c", "m", send=OPUS, receive=None, source="tone")
-        await asyncio.sleep(0.3)
+        await figures(call.alice, lambda shown: shown.packets_sent > 10)
         there = call.bob.engine._roads["m"].dtls
         assert there is not None
         assert there._ssrcs == set()
@@ -474,6 +514,11 @@ async def test_datagrams_of_strangers_do_not_end_the_call() -> None:
         assert not any(isinstance(each, RoadFailed) for each in call.bob.events)
 
 
+def late(mouth: Clicks, ears: Ears) -> float:
+    """Of the last three clicks the one that was heard soonest, seconds."""
+    return min(min(at - made for made in mouth.times if made < at) for at in ears.clicks[-3:])
+
+
 async def test_after_losses_sound_is_not_late_for_the_rest_of_the_call() -> None:
     async with connected() as call:
         mouth, ears = Clicks(), Ears()
@@ -492,9 +537,7 @@ async def test_after_losses_sound_is_not_late_for_the_rest_of_the_call() -> None
         await until(lambda: count > 60)
         there._handle_rtp_data = real  # type: ignore[method-assign]
         heard = len(ears.clicks)
-        await until(lambda: len(ears.clicks) >= heard + 3)
-        late = [min(at - made for made in mouth.times if made < at) for at in ears.clicks[-3:]]
-        assert min(late) < 0.2
+        await until(lambda: len(ears.clicks) >= heard + 3 and late(mouth, ears) < 0.2)
         assert (await call.bob.engine.stats())["c"].packets_lost >= 3
 
 
@@ -624,7 +667,10 @@ async def test_names_of_candidates_that_cannot_be_resolved_hold_up_nothing(
         await call.close()
 
 
-async def test_when_both_have_no_more_candidates_failure_comes_at_once() -> None:
+async def test_when_both_have_no_more_candidates_failure_comes_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv(silence.PATIENCE_VARIABLE, str(10 * PATIENCE))
     call = Call()
     try:
         alice, bob = call.alice.engine, call.bob.engine
@@ -632,7 +678,7 @@ async def test_when_both_have_no_more_candidates_failure_comes_at_once() -> None
         his = dataclasses.replace(bob.local_transport("m", "active"), gathering_complete=True)
         alice.remote_transport("m", his)
         alice.start("m", "server", his.fingerprints)
-        assert (await asyncio.wait_for(call.alice.until(RoadFailed), 5)).why == "ice"
+        assert (await call.alice.until(RoadFailed)).why == "ice"
     finally:
         await call.close()
 
@@ -658,21 +704,49 @@ async def test_who_hangs_up_while_ice_or_dtls_runs_leaves_nothing() -> None:
         await call.close()
 
 
+@pytest.mark.parametrize("datagram", range(2))
+async def test_who_hangs_up_with_a_datagram_of_the_handshake_just_there_leaves_nothing(
+    monkeypatch: pytest.MonkeyPatch, datagram: int
+) -> None:
+    """``asyncio.wait_for``, in which aiortc waits, forgets then that it was cancelled (3.11)."""
+    call, count = Call(), 0
+    there = call.alice.engine._roads["m"]._path
+    closing: list[asyncio.Task[None]] = []
+    receive = path.Path._recv
+
+    async def received(self: path.Path) -> bytes:
+        nonlocal count
+        data = await receive(self)
+        if self is there:
+            if count == datagram:
+                closing.append(asyncio.ensure_future(call.alice.engine.close()))
+            count += 1
+        return data
+
+    monkeypatch.setattr(path.Path, "_recv", received)
+    await call.start()
+    await until(lambda: closing)
+    await closing[0]
+    assert not any(isinstance(each, Connected) for each in call.alice.events)
+    await call.close()
+
+
 @pytest.mark.parametrize("description", [VP8, H264])
 async def test_who_begins_to_look_in_the_middle_gets_a_whole_picture(
     description: Description,
 ) -> None:
+    """Unasked, libvpx makes one whole of 3000 (aiortc): nobody waits for that here."""
     async with connected() as call:
+        source, ears = TestPattern(), Ears()
         await call.alice.engine.open_content(
-            "c", "m", send=description, receive=None, source="test-pattern"
+            "c", "m", send=description, receive=None, source=source
         )
-        await asyncio.sleep(0.5)
-        ears, start = Ears(), asyncio.get_running_loop().time()
+        await until(lambda: source._count > 15)
         await call.bob.engine.open_content("c", "m", send=None, receive=description, sink=ears)
         await until(lambda: len(ears.pictures) > 5)
         call.bob.engine.hold(True)
-        await asyncio.sleep(0.3)
+        held = source._count
+        await until(lambda: source._count > held + 10)
         seen = len(ears.pictures)
         call.bob.engine.hold(False)
         await until(lambda: len(ears.pictures) > seen + 5)
-        assert asyncio.get_running_loop().time() - start < 5

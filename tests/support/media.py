@@ -25,6 +25,11 @@ from tests.support.waiting import PATIENCE
 
 E = TypeVar("E")
 
+# Bytes that ``Ears`` keep of a second, and of how many samples one is looked at for a tone: what is
+# looked at while it comes must not hold it up.
+SECOND = frames.RATE * 2 * frames.CHANNELS
+_STRIDE = 8
+
 
 def payload(id: int, name: str, rate: int, channels: int = 1, **more: Any) -> PayloadType:
     """One without the fields that nothing here looks at."""
@@ -162,6 +167,7 @@ class Ears(Sink):
         self.pcm = bytearray()
         self.pictures: list[VideoFrame] = []
         self.clicks: list[float] = []
+        self._clicked = -SECOND
         self.closed = False
 
     async def write(self, frame: AudioFrame | VideoFrame) -> None:
@@ -170,11 +176,11 @@ class Ears(Sink):
             return
         pcm = frames.pcm_of(frame)
         self.pcm += pcm
-        now = asyncio.get_running_loop().time()
-        if max(memoryview(pcm).cast("h")) > 3000 and (
-            not self.clicks or now - self.clicks[-1] > 0.2
-        ):
-            self.clicks.append(now)
+        # By the sound's own time: a loop that was held up plays one click's two halves apart.
+        if max(memoryview(pcm).cast("h")) > 3000:
+            if len(self.pcm) - self._clicked > SECOND // 5:
+                self.clicks.append(asyncio.get_running_loop().time())
+            self._clicked = len(self.pcm)
 
     async def close(self) -> None:
         self.closed = True
@@ -184,29 +190,36 @@ class Ears(Sink):
 
         The median of tenths of it: a busy machine may have left something out between them.
         """
-        samples = memoryview(bytes(self.pcm)).cast("h")[::2].tolist()[-48000:]
+        rate = frames.RATE // _STRIDE
+        last = memoryview(bytes(self.pcm[-SECOND:])).cast("h")
+        samples = last[:: frames.CHANNELS * _STRIDE].tolist()
+        tenth = rate // 10
         return statistics.median(
-            _purity(samples[n : n + 4800], hertz) for n in range(0, 48000, 4800)
+            _purity(samples[n : n + tenth], hertz, rate) for n in range(0, rate, tenth)
         )
 
     def loudest(self, seconds: float = 0.1) -> int:
         """Of the last seconds."""
-        samples = memoryview(bytes(self.pcm)).cast("h")[-int(seconds * 96000) :]
+        samples = memoryview(bytes(self.pcm[-int(seconds * SECOND / 2) * 2 :])).cast("h")
         return max(map(abs, samples), default=0)
 
 
-def _purity(samples: list[int], hertz: int) -> float:
+def _purity(samples: list[int], hertz: int, rate: int) -> float:
     power = sum(each * each for each in samples)
     if not power:
         return 0.0
-    step = 2 * math.pi * hertz / frames.RATE
+    step = 2 * math.pi * hertz / rate
     real = sum(each * math.cos(step * n) for n, each in enumerate(samples))
     imaginary = sum(each * math.sin(step * n) for n, each in enumerate(samples))
     return 2 * (real * real + imaginary * imaginary) / (len(samples) * power)
 
 
 class Clicks(Silence):
-    """A burst of 1 kHz in one frame of 25, and when it was made."""
+    """A burst of 1 kHz in one frame of 25, and when it was made.
+
+    It lasts half the frame, so that a codec's delay does not carry it into the next: what is heard
+    between the two may be a long silence.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -218,4 +231,4 @@ class Clicks(Silence):
         self.times.append(asyncio.get_running_loop().time())
         half = (16000).to_bytes(2, "little", signed=True) * 48
         other = (-16000).to_bytes(2, "little", signed=True) * 48
-        return (half + other) * 20
+        return ((half + other) * 10).ljust(frames.FRAME_BYTES, b"\0")
