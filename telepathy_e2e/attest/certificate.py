@@ -10,7 +10,6 @@ What is ours is what the certificate has to say: this key, this JID, and that it
 from __future__ import annotations
 
 import hmac
-import warnings
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Final
@@ -23,7 +22,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from telepathy_e2e.attest.chain import MAX_CHAIN, split
 from telepathy_e2e.errors import InvalidArgument, SecurityError
-from telepathy_e2e.xtls.certificates import TOLERANCE, parse, xmpp_addr
+from telepathy_e2e.xtls.certificates import TOLERANCE, parse, strictly, xmpp_addr
 from telepathy_e2e.xtls.uri import enforced
 
 # Authorities in a user's file, and its bytes. It is his own file; the bounds say that he named the
@@ -56,8 +55,7 @@ def read_authorities(pem: bytes) -> Authorities:
     if len(pem) > MAX_AUTHORITIES_FILE:
         raise InvalidArgument("This file has too many authorities; name the one of your company")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", CryptographyDeprecationWarning)
+        with strictly():
             found = tuple(x509.load_pem_x509_certificates(pem))
     except (ValueError, TypeError, x509.InvalidVersion, CryptographyDeprecationWarning):
         raise InvalidArgument("This file does not hold certificates in PEM") from None
@@ -111,8 +109,7 @@ def check_x509(
 
 def _check_path(chain: Sequence[bytes], authorities: Authorities, wall: datetime) -> None:
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", CryptographyDeprecationWarning)
+        with strictly():
             certificates = [x509.load_der_x509_certificate(each) for each in chain]
             _check_usage(certificates[0])
             _check_at_some_time(certificates, authorities, wall)

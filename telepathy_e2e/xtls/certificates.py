@@ -7,6 +7,8 @@ raise anything later.
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TypeAlias
@@ -69,6 +71,22 @@ class Certificate:
     """What ``signature`` is over."""
 
 
+@contextmanager
+def strictly() -> Iterator[None]:
+    """What the library has to say of a stranger's certificate is not said on standard error.
+
+    A stranger could fill the log with that: with values that are too long for their types, say.
+
+    Raises:
+        CryptographyDeprecationWarning: the block reads what RFC 5280 forbids and the library still
+            takes, and later versions of it refuse (a serial number that is not positive, ...).
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        warnings.simplefilter("error", CryptographyDeprecationWarning)  # which is one of those
+        yield
+
+
 def read_key(der: bytes) -> bytes:
     """The public key of a certificate of any kind, as it is written there.
 
@@ -81,7 +99,7 @@ def read_key(der: bytes) -> bytes:
         raise SecurityError("a certificate that is too long")
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", CryptographyDeprecationWarning)
+            warnings.simplefilter("ignore", UserWarning)
             certificate = x509.load_der_x509_certificate(der)
             return certificate.public_key().public_bytes(
                 Encoding.DER, PublicFormat.SubjectPublicKeyInfo
@@ -100,10 +118,7 @@ def parse(der: bytes) -> Certificate:
     if len(der) > MAX_CERTIFICATE:
         raise SecurityError("a certificate that is too long")
     try:
-        # The library warns of what RFC 5280 forbids and it still takes (a serial number that is not
-        # positive, ...). A stranger could fill the log with that; and later versions refuse it.
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", CryptographyDeprecationWarning)
+        with strictly():
             certificate = x509.load_der_x509_certificate(der)
             key = certificate.public_key()
             return _read(der, certificate, key)
@@ -131,6 +146,9 @@ def _read(der: bytes, certificate: x509.Certificate, key: object) -> Certificate
     # different fingerprints of it. One way is allowed.
     if spki not in signed:
         raise SecurityError("a certificate whose key is written in an unusual way")
+    # Nor do two certificates differ in bits of the signature that nobody looks at.
+    if not der.endswith(b"\0" + certificate.signature):
+        raise SecurityError("a certificate whose signature is not of whole bytes")
     constraints: x509.Extension[x509.BasicConstraints] | None = None
     usage: x509.KeyUsage | None = None
     names: tuple[x509.GeneralName, ...] | None = None

@@ -13,7 +13,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed448, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-from cryptography.x509.oid import SignatureAlgorithmOID
+from cryptography.x509.oid import NameOID, SignatureAlgorithmOID
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -224,6 +224,27 @@ def test_a_serial_number_that_is_not_positive_is_refused_without_a_word_on_stand
         with pytest.raises(SecurityError, match="cannot be read"):
             parse(DER.replace(encoded, negative))
     assert not told
+
+
+def test_an_odd_name_is_read_without_a_word_on_standard_error() -> None:
+    common, country = bytes.fromhex("0603550403"), bytes.fromhex("0603550406")
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        found = parse(DER.replace(common, country))
+    assert not told
+    assert found.subject.get_attributes_for_oid(NameOID.COUNTRY_NAME)
+
+
+def test_a_signature_with_bits_that_nobody_looks_at_is_refused() -> None:
+    key = new_session_key().reveal()
+    der = b"\1"
+    while der[-1] & 1:  # else they would have to be none
+        der = self_signed(key)
+    found = parse(der)
+    check_signature(found, found.key)
+    before = len(der) - len(found.signature)
+    with pytest.raises(SecurityError, match="whole bytes"):
+        parse(der[: before - 1] + b"\1" + der[before:])
 
 
 @given(st.integers(0, len(DER) - 1), st.integers(1, 255), st.integers(0, 3))
