@@ -26,6 +26,7 @@ from telepathy_e2e.xtls.identity import Credentials, check_credentials, new_sess
 from tests.support.agent import AgentClient, connected
 from tests.support.bus import PrivateBus, available, client_of
 from tests.support.side import AGENT, AGENT_NAME, AGENT_PATH, DBusFailure
+from tests.support.waiting import PATIENCE
 
 pytestmark = pytest.mark.skipif(not available(), reason="dbus-daemon is not installed")
 
@@ -57,7 +58,7 @@ async def running(
     connection = await Bus.connect(bus.address, descriptors=True)
     program = Program(connection, keys, **settings)  # type: ignore[arg-type]
     ended = asyncio.ensure_future(program.run())
-    async with connected(bus.address) as client, asyncio.timeout(60):
+    async with connected(bus.address) as client, asyncio.timeout(PATIENCE):
         while not ended.done() and not await client.runs():
             await asyncio.sleep(0.01)
     yield program, ended
@@ -127,7 +128,6 @@ async def test_an_import_is_bounded(agent: AgentClient, tmp_path: Path) -> None:
 async def test_no_descriptor_stays_open(
     agent: AgentClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(descriptors, "PATIENCE", 0.05)
     await agent.call("GetIdentity", "s", ALICE)
     before = open_descriptors()
     await agent.call("SetPassphrase", "shh", ALICE, b"", b"one")
@@ -135,7 +135,9 @@ async def test_no_descriptor_stays_open(
     await refused(agent.call("Export", "shh", ALICE, b"two", b"the wrong end"), "PermissionDenied")
     await refused(agent.call("Export", "shh", ALICE, b"one", b"the wrong end"), "InvalidArgument")
     reading, writing = os.pipe()
-    await refused(agent.call("Unlock", "h", reading), "NotAvailable")
+    with monkeypatch.context() as patch:
+        patch.setattr(descriptors, "PATIENCE", 0.05)
+        await refused(agent.call("Unlock", "h", reading), "NotAvailable")
     os.close(reading)
     os.close(writing)
     for member, signature, arguments in (
@@ -207,6 +209,7 @@ async def test_too_many_certificates_are_refused(
 ) -> None:
     monkeypatch.setattr(rate, "BURST", 1)
     monkeypatch.setattr(rate, "MAX_WAIT", 0.0)
+    monkeypatch.setattr(rate, "PER_SECOND", 0.001)  # none comes back meanwhile
     await agent.call("GetIdentity", "s", ALICE)
     keys = [new_session_key().public_key() for _ in range(3)]
     calls = [agent.call("Certify", "say", ALICE, key) for key in keys]
@@ -223,11 +226,11 @@ async def test_too_many_calls_at_once_are_refused(
     agent: AgentClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(interface, "MAX_CALLS", 1)
-    monkeypatch.setattr(descriptors, "PATIENCE", 5.0)
+    monkeypatch.setattr(descriptors, "PATIENCE", PATIENCE)
     reading, writing = os.pipe()
     waiting = asyncio.ensure_future(agent.call("Unlock", "h", reading))
     os.write(writing, b"x")
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(PATIENCE):
         while select.select([reading], [], [], 0)[0]:  # until the agent has taken it
             await asyncio.sleep(0)
     call = agent.call("GetIdentity", "s", ALICE)
@@ -243,7 +246,7 @@ async def test_too_many_calls_at_once_are_refused(
 
 async def test_it_leaves_when_nobody_asks(bus: PrivateBus, keys: Keys) -> None:
     async with running(bus, keys, idle_seconds=0.05) as (_, ended):
-        assert await asyncio.wait_for(ended, 10) == OK
+        assert await asyncio.wait_for(ended, PATIENCE) == OK
 
 
 async def test_it_stays_while_a_key_is_unlocked(bus: PrivateBus, keys: Keys) -> None:
@@ -256,7 +259,7 @@ async def test_it_stays_while_a_key_is_unlocked(bus: PrivateBus, keys: Keys) -> 
                 await asyncio.wait({ended}, timeout=0.02)
             assert not ended.done()
             await agent.call("Lock")
-        assert await asyncio.wait_for(ended, 10) == OK
+        assert await asyncio.wait_for(ended, PATIENCE) == OK
 
 
 async def test_only_one_runs_on_a_bus(bus: PrivateBus, keys: Keys) -> None:
@@ -268,7 +271,7 @@ async def test_only_one_runs_on_a_bus(bus: PrivateBus, keys: Keys) -> None:
 async def test_it_leaves_with_its_bus(bus: PrivateBus, keys: Keys) -> None:
     async with running(bus, keys) as (_, ended):
         bus.process.kill()
-        assert await asyncio.wait_for(ended, 10) == OK
+        assert await asyncio.wait_for(ended, PATIENCE) == OK
 
 
 @pytest.mark.parametrize("home", ["", "relative/path"])

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -34,6 +35,7 @@ from tests.support.secret_service import (
     secret_service,
 )
 from tests.support.side import DBusFailure
+from tests.support.waiting import PATIENCE
 
 pytestmark = pytest.mark.skipif(not available(), reason="dbus-daemon is not installed")
 
@@ -59,26 +61,52 @@ def file(tmp_path: Path) -> Path:
     return tmp_path / "identities" / f"{ALICE}.pem"
 
 
+def patient(bus: Bus, *, prompt_patience: float = PATIENCE) -> Keyring:
+    """Waits for all that comes, however busy the machine is."""
+    return Keyring(bus, patience=PATIENCE, prompt_patience=prompt_patience)
+
+
+class Impatient(Keyring):
+    """Waits for what the service never answers for a moment, and for all else at length."""
+
+    def __init__(self, bus: Bus, service: FakeService) -> None:
+        super().__init__(bus, patience=PATIENCE, prompt_patience=PATIENCE)
+        self._service = service
+
+    async def _call(
+        self, session: Any, path: str, interface: str, member: str, *more: Any
+    ) -> list[Any]:
+        self._patience = 0.05 if member in self._service.silent else PATIENCE
+        return await super()._call(session, path, interface, member, *more)
+
+
 @asynccontextmanager
-async def running(bus: PrivateBus, tmp_path: Path, **patience: float) -> AsyncIterator[AgentClient]:
+async def running(
+    bus: PrivateBus, tmp_path: Path, keyring: Callable[[Bus], Keyring] = patient
+) -> AsyncIterator[AgentClient]:
+    """An agent with an identity of Alice's."""
     connection = await Bus.connect(bus.address, descriptors=True)
     objects = Objects(connection)
-    keyring = Keyring(connection, **patience)
-    objects.export(
-        agent_names.PATH, KeyAgent(Keys(Store(tmp_path / "identities")), keyring=keyring)
-    )
+    keys = Keys(Store(tmp_path / "identities"))
+    objects.export(agent_names.PATH, KeyAgent(keys, keyring=keyring(connection)))
     connection.serve(objects)
     await connection.request_name(agent_names.BUS_NAME)
     async with connected(bus.address) as client:
+        await client.call("GetIdentity", "s", ALICE)
         yield client
     await connection.close()
 
 
 @pytest_asyncio.fixture
 async def agent(bus: PrivateBus, tmp_path: Path) -> AsyncIterator[AgentClient]:
-    """With an identity of Alice's."""
-    async with running(bus, tmp_path, patience=0.5, prompt_patience=0.5) as client:
-        await client.call("GetIdentity", "s", ALICE)
+    async with running(bus, tmp_path) as client:
+        yield client
+
+
+@pytest_asyncio.fixture
+async def left_alone(bus: PrivateBus, tmp_path: Path) -> AsyncIterator[AgentClient]:
+    """An agent that waits half a second only for a person to answer a prompt."""
+    async with running(bus, tmp_path, lambda bus: patient(bus, prompt_patience=0.5)) as client:
         yield client
 
 
@@ -86,6 +114,14 @@ async def agent(bus: PrivateBus, tmp_path: Path) -> AsyncIterator[AgentClient]:
 async def service(bus: PrivateBus) -> AsyncIterator[FakeService]:
     async with secret_service(bus.address) as service:
         yield service
+
+
+@pytest_asyncio.fixture
+async def impatient(
+    bus: PrivateBus, tmp_path: Path, service: FakeService
+) -> AsyncIterator[AgentClient]:
+    async with running(bus, tmp_path, lambda bus: Impatient(bus, service)) as client:
+        yield client
 
 
 async def refused(call: object, error: str = "NotAvailable") -> str:
@@ -215,7 +251,7 @@ async def test_who_closes_the_prompt_is_asked_once(
         asyncio.ensure_future(refused(agent.call("Certify", "say", ALICE, KEY), "PermissionDenied"))
         for _ in range(5)
     ]
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(PATIENCE):
         while not service.prompted:
             await asyncio.sleep(0.005)
     # All five have come when the reply to this, which is behind them, is here.
@@ -239,21 +275,21 @@ async def test_a_locked_keyring_that_does_not_ask_is_an_error(
 
 
 async def test_a_prompt_that_nobody_answers_is_taken_back(
-    agent: AgentClient, service: FakeService
+    left_alone: AgentClient, service: FakeService
 ) -> None:
-    await kept(agent)
+    await kept(left_alone)
     service.locked, service.answer = True, ""
-    assert "in time" in await refused(agent.call("Certify", "say", ALICE, KEY))
+    assert "in time" in await refused(left_alone.call("Certify", "say", ALICE, KEY))
     assert service.dismissed == service.prompted != []
 
 
 async def test_that_a_prompt_is_completed_is_believed_of_the_keyring_alone(
-    bus: PrivateBus, agent: AgentClient, service: FakeService
+    bus: PrivateBus, left_alone: AgentClient, service: FakeService
 ) -> None:
-    await kept(agent)
+    await kept(left_alone)
     service.locked, service.answer = True, ""
-    call = asyncio.ensure_future(refused(agent.call("Certify", "say", ALICE, KEY)))
-    async with asyncio.timeout(60):
+    call = asyncio.ensure_future(refused(left_alone.call("Certify", "say", ALICE, KEY)))
+    async with asyncio.timeout(PATIENCE):
         while not service.prompted:
             await asyncio.sleep(0.005)
     async with secret_service(bus.address) as other:  # does not get the name
@@ -332,27 +368,27 @@ STEPS = ["OpenSession", "SearchItems", "ReadAlias", "Unlock", "CreateItem", "Get
 @pytest.mark.parametrize("step", STEPS)
 @pytest.mark.parametrize("how", ["dies", "silent"])
 async def test_a_keyring_that_dies_or_never_answers_leaves_the_key_as_it_was(
-    agent: AgentClient, service: FakeService, file: Path, step: str, how: str
+    impatient: AgentClient, service: FakeService, file: Path, step: str, how: str
 ) -> None:
     before = file.read_bytes()
     setattr(service, how, step if how == "dies" else frozenset({step}))
-    async with asyncio.timeout(60):
-        said = await refused(agent.call("UseSecretService", "sh", ALICE, b""))
+    async with asyncio.timeout(PATIENCE):
+        said = await refused(impatient.call("UseSecretService", "sh", ALICE, b""))
     assert "keyring" in said
     assert file.read_bytes() == before
-    await agent.call("Certify", "say", ALICE, KEY)
+    await impatient.call("Certify", "say", ALICE, KEY)
 
 
 @pytest.mark.parametrize("step", ["OpenSession", "SearchItems", "Unlock", "GetSecret", "Prompt"])
 @pytest.mark.parametrize("how", ["dies", "silent"])
 async def test_a_keyring_that_dies_or_never_answers_is_an_error_of_whoever_needs_the_key(
-    agent: AgentClient, service: FakeService, step: str, how: str
+    impatient: AgentClient, service: FakeService, step: str, how: str
 ) -> None:
-    await kept(agent)
+    await kept(impatient)
     service.locked = step == "Prompt"
     setattr(service, how, step if how == "dies" else frozenset({step}))
-    async with asyncio.timeout(60):
-        assert "keyring" in await refused(agent.call("Certify", "say", ALICE, KEY))
+    async with asyncio.timeout(PATIENCE):
+        assert "keyring" in await refused(impatient.call("Certify", "say", ALICE, KEY))
 
 
 async def test_a_keyring_that_dies_while_the_person_types_is_seen(
@@ -361,7 +397,7 @@ async def test_a_keyring_that_dies_while_the_person_types_is_seen(
     await kept(agent)
     service.locked, service.answer = True, ""
     call = asyncio.ensure_future(refused(agent.call("Certify", "say", ALICE, KEY)))
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(PATIENCE):
         while not service.prompted:
             await asyncio.sleep(0.005)
         service.bus.disconnect()

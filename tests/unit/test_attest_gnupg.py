@@ -202,23 +202,30 @@ async def judged(gpg: Gpg) -> str:
     return await gpg.check(PACKET, bare_jid=JID, fingerprint=PRINT, normalise=enforced)
 
 
-async def test_one_that_hangs_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        Gpg._run, "__kwdefaults__", {**(Gpg._run.__kwdefaults__ or {}), "seconds": 0.2}
-    )
-    gpg = fake(tmp_path, f"echo $$ > {tmp_path}/pid\nexec sleep 600\n")
-    with pytest.raises(NotAvailable, match="in time"):
-        await judged(gpg)
-    with pytest.raises(ProcessLookupError):
-        os.kill(int((tmp_path / "pid").read_text()), 0)
-
-
-async def test_nobody_waiting_any_more_ends_it(tmp_path: Path) -> None:
-    gpg = fake(
+def hanging(tmp_path: Path) -> Gpg:
+    """Its process id is in the file ``pid`` as soon as there is such a file."""
+    return fake(
         tmp_path,
         f"echo $$ > {tmp_path}/pid.new; mv {tmp_path}/pid.new {tmp_path}/pid\nexec sleep 600\n",
     )
-    task = asyncio.ensure_future(judged(gpg))
+
+
+async def test_one_that_hangs_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    gpg, pid = hanging(tmp_path), tmp_path / "pid"
+    seconds = 0.1
+    while not pid.exists():  # nothing is said of one that was killed before it had begun
+        seconds *= 2
+        monkeypatch.setattr(
+            Gpg._run, "__kwdefaults__", {**(Gpg._run.__kwdefaults__ or {}), "seconds": seconds}
+        )
+        with pytest.raises(NotAvailable, match="in time"):
+            await judged(gpg)
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(pid.read_text()), 0)
+
+
+async def test_nobody_waiting_any_more_ends_it(tmp_path: Path) -> None:
+    task = asyncio.ensure_future(judged(hanging(tmp_path)))
     async with asyncio.timeout(60):
         while not (tmp_path / "pid").exists():
             await asyncio.sleep(0.01)
