@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from telepathy_e2e.net.streams import SocketStream
+from tests.support.waiting import PATIENCE
 
 LOOPBACKS = [
     pytest.param("127.0.0.1", id="ipv4"),
@@ -21,9 +22,6 @@ LOOPBACKS = [
     ),
 ]
 DSTADDR = "972b7bf47291ca609517f67f86b5081086052dad"
-#: Far more than any test takes, so that it never decides one that passes.
-GUARD_SECONDS = 20.0
-
 OTHER_DSTADDR = "1a12fb7bc625e55f3ed5b29a53dbe0e4aa7d80ba"
 
 
@@ -42,7 +40,7 @@ def descriptors() -> dict[str, str]:
 async def nothing_left_open() -> AsyncIterator[None]:
     """Fails when the block leaves a descriptor behind, and cancels it when it hangs."""
     before = descriptors()
-    guard = asyncio.get_running_loop().call_later(GUARD_SECONDS, _cancel_all)
+    guard = asyncio.get_running_loop().call_later(PATIENCE, _cancel_all)
     yield
     guard.cancel()
     await turns()

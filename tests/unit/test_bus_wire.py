@@ -32,6 +32,7 @@ from telepathy_e2e.bus.wire import (
 from telepathy_e2e.errors import InvalidArgument, RemoteError
 from tests.support.agent import pipe
 from tests.support.bus import PROPERTIES, PrivateBus, RawClient, available, client_of
+from tests.support.waiting import PATIENCE
 
 pytestmark = pytest.mark.skipif(not available(), reason="dbus-daemon is not installed")
 
@@ -49,7 +50,7 @@ class Sample(Interface):
         super().__init__()
         self.number = 7
         self.text = "old"
-        self.wait = asyncio.Event()
+        self.wait, self.waited_for = asyncio.Event(), asyncio.Event()
 
     def set_text(self, value: str) -> None:
         if not value:
@@ -82,6 +83,7 @@ class Sample(Interface):
 
     @method("Wait")
     async def wait_long(self) -> DBusStr:
+        self.waited_for.set()
         await self.wait.wait()
         return "done"
 
@@ -298,7 +300,7 @@ async def test_a_bus_that_dies_is_told_and_later_sends_do_nothing(
     assert served.bus.connected
     for _ in range(3):
         served.sample.Happened("nobody hears it")
-    await asyncio.wait_for(waiting, 10)
+    await asyncio.wait_for(waiting, PATIENCE)
     served.sample.Happened("nobody hears it")
     served.bus.release_name("org.example.Name")
     await served.bus.flush()
@@ -315,7 +317,7 @@ async def test_a_method_that_still_runs_at_the_end_is_cancelled_and_answered(
     served: Served,
 ) -> None:
     pending = asyncio.create_task(served.client.call(*served.target, "org.example.Sample", "Wait"))
-    assert await served.value("Echo", "u", 1) == 1
+    await asyncio.wait_for(served.sample.waited_for.wait(), PATIENCE)
     await served.bus.close()
     reply = await pending
     assert reply.error_name == "org.freedesktop.Telepathy.Error.NotAvailable"
@@ -356,7 +358,7 @@ async def test_a_bus_that_does_not_read_for_a_while_is_waited_for(tmp_path: Path
                 serial=1,
             )
             connection.sendall(bytes(hello._marshall(False)))
-            go.wait(20)
+            go.wait(PATIENCE)
             while data := connection.recv(1 << 20):
                 got.extend(data)
 
@@ -367,7 +369,7 @@ async def test_a_bus_that_does_not_read_for_a_while_is_waited_for(tmp_path: Path
         bus.emit("/a", "org.example.Sample", "Happened", "s", ["x" * 1000])
     assert bus.connected
     go.set()
-    await asyncio.wait_for(bus.flush(), 20)
+    await asyncio.wait_for(bus.flush(), PATIENCE)
     assert bus.connected
     await bus.close()
     await asyncio.to_thread(thread.join)
@@ -514,7 +516,7 @@ async def test_one_that_goes_away_or_never_answers_is_not_waited_for(
     with pytest.raises(RemoteError) as late:
         await caller_of_it.call(*waiting)
     assert late.value.name == "org.freedesktop.DBus.Error.NoReply"
-    monkeypatch.setattr(wire, "CALL_TIMEOUT", 10.0)
+    monkeypatch.setattr(wire, "CALL_TIMEOUT", PATIENCE)
     asking = asyncio.ensure_future(caller_of_it.call(*waiting))
     private_bus.process.kill()
     with pytest.raises(RemoteError) as gone:

@@ -12,6 +12,7 @@ import pytest
 from telepathy_e2e.cli import output as module
 from telepathy_e2e.cli.exits import Exit, UsageError
 from telepathy_e2e.cli.output import HumanOutput, JsonOutput, read_line
+from tests.support.waiting import PATIENCE
 
 
 @pytest.fixture
@@ -153,7 +154,7 @@ async def test_a_secret_is_read_without_echo(terminal: tuple[TextIO, int]) -> No
     stream, keyboard = terminal
     out = io.StringIO()
     asking = asyncio.ensure_future(HumanOutput(out, out, stream).ask_secret("The word:"))
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(PATIENCE):
         while await echoes(stream):
             await asyncio.sleep(0)
     os.write(keyboard, b"open sesame\n")
@@ -174,7 +175,7 @@ async def test_the_echo_comes_back_when_nobody_wants_the_secret_any_more(
     stream, _ = terminal
     output = HumanOutput(io.StringIO(), io.StringIO(), stream)
     asking = asyncio.ensure_future(output.ask_secret("The word:"))
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(PATIENCE):
         while await echoes(stream):
             await asyncio.sleep(0)
     asking.cancel()
@@ -221,12 +222,12 @@ async def test_keys_are_taken_one_by_one_except_while_a_question_is_asked(
     with output.keys(pressed):
         assert not await echoes(stream)
         os.write(keyboard, b"m")
-        await asyncio.wait_for(came.wait(), 5)
+        await asyncio.wait_for(came.wait(), PATIENCE)
         came.clear()
         os.write(keyboard, b"y\n")
         assert await output.ask("Sure?", {"y": ""}) == "y"
         os.write(keyboard, b"q")
-        await asyncio.wait_for(came.wait(), 5)
+        await asyncio.wait_for(came.wait(), PATIENCE)
     assert keys == ["m", "q"]
     assert termios.tcgetattr(stream.fileno()) == before
 

@@ -17,6 +17,7 @@ from telepathy_e2e.bus.wire import Bus
 from telepathy_e2e.daemon import DESCRIPTORS, FAILED, OK, Daemon, allow_descriptors
 from telepathy_e2e.debug_log import Ring
 from tests.support.bus import PrivateBus, RawClient, available, client_of
+from tests.support.waiting import PATIENCE, until
 
 MANAGER = "org.freedesktop.Telepathy.ConnectionManager"
 BUS = ("org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus")
@@ -62,7 +63,7 @@ async def test_it_leaves_when_nobody_has_needed_it_for_a_while(
     daemon = Daemon(
         await Bus.connect(private_bus.address), persist=False, ring=Ring(), idle_seconds=0.01
     )
-    assert await asyncio.wait_for(daemon.run(), 10) == OK
+    assert await asyncio.wait_for(daemon.run(), PATIENCE) == OK
     assert not await _owned(client)
 
 
@@ -70,14 +71,15 @@ async def test_a_connection_keeps_it_and_the_last_one_lets_it_go(
     private_bus: PrivateBus, client: RawClient
 ) -> None:
     daemon = Daemon(
-        await Bus.connect(private_bus.address), persist=False, ring=Ring(), idle_seconds=0.5
+        await Bus.connect(private_bus.address), persist=False, ring=Ring(), idle_seconds=3600.0
     )
     running = await _running(client, daemon)
-    assert daemon._timer is not None
+    await until(lambda: daemon._timer is not None)
     name, path = await _request(client)
     assert daemon._timer is None
+    daemon._idle_seconds = 0.01
     await client.value(name, path, "org.freedesktop.Telepathy.Connection", "Disconnect")
-    assert await asyncio.wait_for(running, 10) == OK
+    assert await asyncio.wait_for(running, PATIENCE) == OK
     assert not await _owned(client)
 
 
@@ -94,7 +96,7 @@ async def test_with_persist_nothing_ever_waits_to_go(
     assert daemon._timer is None
     assert not running.done()
     daemon.stop()
-    assert await asyncio.wait_for(running, 10) == OK
+    assert await asyncio.wait_for(running, PATIENCE) == OK
 
 
 async def test_a_request_at_the_moment_of_leaving_is_served(
@@ -119,7 +121,7 @@ async def test_a_request_at_the_moment_of_leaving_is_served(
     assert len(found.body) == 2
     assert await _owned(client)
     daemon.stop()
-    assert await asyncio.wait_for(running, 10) == OK
+    assert await asyncio.wait_for(running, PATIENCE) == OK
 
 
 async def test_stopping_ends_every_connection_first(
@@ -129,7 +131,7 @@ async def test_stopping_ends_every_connection_first(
     running = await _running(client, daemon)
     _, path = await _request(client)
     daemon.stop()
-    assert await asyncio.wait_for(running, 10) == OK
+    assert await asyncio.wait_for(running, PATIENCE) == OK
     assert (await client.signal("StatusChanged", path)).body == [2, 1]
 
 
@@ -138,7 +140,7 @@ async def test_a_bus_that_goes_takes_it_along(private_bus: PrivateBus, client: R
     running = await _running(client, daemon)
     await _request(client)
     private_bus.process.kill()
-    assert await asyncio.wait_for(running, 10) == OK
+    assert await asyncio.wait_for(running, PATIENCE) == OK
 
 
 async def test_a_name_that_is_taken_is_a_failure(
@@ -147,7 +149,7 @@ async def test_a_name_that_is_taken_is_a_failure(
     first = Daemon(await Bus.connect(private_bus.address), persist=True, ring=Ring())
     running = await _running(client, first)
     second = Daemon(await Bus.connect(private_bus.address), persist=True, ring=Ring())
-    assert await asyncio.wait_for(second.run(), 10) == FAILED
+    assert await asyncio.wait_for(second.run(), PATIENCE) == FAILED
     first.stop()
     await running
 
