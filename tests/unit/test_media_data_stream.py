@@ -8,6 +8,7 @@ import random
 import secrets
 import struct
 import sys
+import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -149,7 +150,7 @@ async def test_numbers_of_pieces_begin_anew(monkeypatch: pytest.MonkeyPatch) -> 
 
 async def test_twenty_megabytes_arrive_as_they_were_sent() -> None:
     piece = secrets.token_bytes(1_000_003)
-    async with asyncio.timeout(120), streams() as (alice, bob):
+    async with streams() as (alice, bob):
 
         async def send() -> None:
             for _ in range(20):
@@ -158,7 +159,7 @@ async def test_twenty_megabytes_arrive_as_they_were_sent() -> None:
 
         sending = asyncio.create_task(send())
         digest, count = hashlib.sha256(), 0
-        while part := await bob.read(96 * 1024):
+        while part := await within(bob.read(96 * 1024)):
             digest.update(part)
             count += len(part)
         await sending
@@ -448,11 +449,12 @@ async def test_a_wrong_packet_holds_nothing_up(body: bytes) -> None:
     async with streams() as (alice, bob):
         writer = Writer(alice, bob)
         await writer.raw(body)
-        await asyncio.sleep(0.05)
-        # Ended, or as if it had not come.
-        if bob._broken is None:
-            await alice.write(b"well")
+        # Ended, or as if it had not come. What is written now comes after it.
+        try:
+            await within(alice.write(b"well"))
             assert await within(bob.read(10)) == b"well"
+        except StreamBroken:
+            await until(lambda: bob._broken is not None)
 
 
 async def test_gaps_that_cannot_be_are_no_work() -> None:
@@ -462,11 +464,11 @@ async def test_gaps_that_cannot_be_are_no_work() -> None:
         sack.cumulative_tsn = bob._sctp._last_sacked_tsn
         sack.advertised_rwnd = 1 << 20
         sack.gaps = [(1, 65535)] * 250
-        loop = asyncio.get_running_loop()
-        started = loop.time()
+        # Of this thread, so that nothing else on the machine counts; looked at, they are seconds.
+        started = time.thread_time()
         for _ in range(20):
             await bob._sctp._receive_sack_chunk(sack)
-        assert loop.time() - started < 0.5
+        assert time.thread_time() - started < 0.5
         del writer
         await bob.write(b"well")
         assert await within(alice.read(10)) == b"well"

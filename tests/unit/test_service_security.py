@@ -627,7 +627,7 @@ async def test_whoever_shows_nothing_to_a_responder_that_hides_is_shown_nothing(
 ) -> None:
     from telepathy_e2e.xtls import association
 
-    monkeypatch.setattr(association, "HELLO_TIMEOUT", 0.2)
+    monkeypatch.setattr(association, "HELLO_TIMEOUT", 1.0)
     async with two_sides() as (alice, bob):
         alice.server.attack = hellos = Hellos(dropped="alice")
         bob.hide_identity = hides

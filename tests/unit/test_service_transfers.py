@@ -296,7 +296,7 @@ async def test_a_receiver_that_confirms_nothing_is_not_waited_for_without_end(
             return None
         return stanza
 
-    monkeypatch.setattr(outgoing_file, "CONFIRMATION_TIMEOUT", 0.05)
+    monkeypatch.setattr(outgoing_file, "CONFIRMATION_TIMEOUT", 1.0)
     async with offered() as (alice, _, mine, theirs):
         alice.server.attack = attack
         assert await carried(mine, theirs) == DATA

@@ -716,7 +716,7 @@ async def test_two_programs_log_in_each_at_its_own_side_and_talk() -> None:
 async def test_who_cannot_log_in_does_not_keep_the_right_program_out(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("telepathy_e2e.service.dbus_tube.LOGIN_SECONDS", 0.2)
+    monkeypatch.setattr("telepathy_e2e.service.dbus_tube.LOGIN_SECONDS", 1.0)
     async with accounts() as (alice, bob), bus(alice, bob) as (_mine, hers, _theirs, his):
         path = hers.removeprefix("unix:path=")
         silent, liar, right = [await connect(path) for _ in range(3)]

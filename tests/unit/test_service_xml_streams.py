@@ -493,11 +493,21 @@ async def test_a_contact_who_starts_a_comparison_in_his_stream_asks_nobody() -> 
 async def test_a_question_that_nobody_answers_ends_with_its_stream(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(xml_stream, "SETUP_SECONDS", 0.5)
+    limits: list[asyncio.Timeout] = []
+    real = asyncio.timeout
+
+    def timeout(delay: float | None) -> asyncio.Timeout:
+        made = real(delay)
+        if delay == xml_stream.SETUP_SECONDS:
+            limits.append(made)
+        return made
+
+    monkeypatch.setattr(asyncio, "timeout", timeout)
     async with stream_sides() as (alice, bob):
         alice.handler = True
         getting = asyncio.ensure_future(alice.xml_streams.get(bob.client.jid))
         await until(lambda: alice.questions)
+        limits[0].reschedule(asyncio.get_running_loop().time())  # hers, who has begun
         with pytest.raises(TelepathyError):
             await within(getting)
         await until(lambda: gone(alice, bob))
@@ -542,10 +552,11 @@ async def test_both_may_close_at_once() -> None:
 
 
 async def test_a_stream_that_nobody_uses_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(xml_stream, "IDLE_SECONDS", 0.2)
     async with stream_sides() as (alice, bob):
-        await opened(alice, bob)
-        await until(lambda: gone(alice, bob))
+        with monkeypatch.context() as patch:
+            patch.setattr(xml_stream, "IDLE_SECONDS", 1.0)
+            await within(alice.xml_streams.get(bob.client.jid))
+            await until(lambda: gone(alice, bob))
         # And the next one opens anew.
         ours, _ = await opened(alice, bob)
         assert not ours.over
