@@ -7,7 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -18,11 +18,12 @@ AGENT = "org.freedesktop.Telepathy.E2E.KeyAgent"
 SECONDS = 300
 
 
-def make(target: str, **variables: object) -> None:
+def make(target: str, *, env: Mapping[str, str] | None = None, **variables: object) -> None:
     given = [f"{name}={value}" for name, value in variables.items()]
     subprocess.run(
         ["make", "--no-print-directory", target, f"PYTHON={sys.executable}", *given],
         cwd=ROOT,
+        env={**os.environ, **(env or {})},
         check=True,
         capture_output=True,
         timeout=SECONDS,
@@ -93,7 +94,8 @@ def test_the_service_file_names_the_installed_program(prefix: Path, name: str) -
 
 def test_destdir_is_in_front_of_everything_and_inside_nothing(tmp_path: Path) -> None:
     """Packagers install to a directory that is moved to / later."""
-    make("install", PREFIX="/opt/e2e", DESTDIR=tmp_path)
+    # It is about paths: our own package has them all, and the others take a minute.
+    make("install", env={"PIP_NO_DEPS": "1"}, PREFIX="/opt/e2e", DESTDIR=tmp_path)
     assert (tmp_path / "opt/e2e/share/telepathy/managers/e2e.manager").exists()
     assert os.readlink(tmp_path / "opt/e2e/bin/tpe2e").startswith("/opt/e2e/")
     programs = tmp_path / "opt/e2e/share/telepathy-e2e/venv/bin"
