@@ -116,7 +116,7 @@ class AgentClient:
             body=body,
             unix_fds=descriptors,
         )
-        reply = await asyncio.wait_for(self._bus.call(message), 30)
+        reply = await asyncio.wait_for(self._bus.call(message), PATIENCE)
         assert reply is not None
         if reply.message_type is MessageType.ERROR:
             raise DBusFailure(str(reply.error_name), str(reply.body[0]) if reply.body else "")

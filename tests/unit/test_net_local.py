@@ -15,6 +15,7 @@ from telepathy_e2e.errors import InvalidArgument, NotAvailable, NotImplementedBy
 from telepathy_e2e.net import local
 from telepathy_e2e.net.local import SUPPORTED, LocalListener, listen
 from telepathy_e2e.net.streams import SocketStream, StreamBroken
+from tests.support.waiting import PATIENCE
 
 from .net_support import call, nothing_left_open, read_all, turns
 
@@ -79,7 +80,7 @@ def become_nobody_and_call(address: str | bytes) -> int:
         os.setgid(NOBODY)
         os.setuid(NOBODY)
         with socket.socket(socket.AF_UNIX) as sock:
-            sock.settimeout(10)
+            sock.settimeout(PATIENCE)
             try:
                 sock.connect(address)
                 sock.send(b"\0")
