@@ -253,8 +253,9 @@ class Road:
             if self._establishing is not None:
                 self._establishing.cancel()
             self._tasks.start("former", self._end_former(former))
-        connection = former.connection
-        self._outdated = (connection.remote_username, connection.remote_password)
+        if former.credentials.is_set():  # else he has not heard of the restart before this one
+            known = former.connection
+            self._outdated = (known.remote_username, known.remote_password)
         self._generation = _Generation(self._controlling, former.number + 1)
         self._begin()
         parked, self._parked = self._parked, []

@@ -126,8 +126,6 @@ class Dialogue:
         self._roads = Roads(link.role, tasks, self._tell_candidates)
         self.legs = Legs(self._session, self._roads)
         self._flow = Flow(link.role, choice, listener.media_lost)
-        # Roads whose other way the peer has not answered to yet.
-        self._replacing: set[str] = set()
         # Roads that were there, and on which nobody is heard for now.
         self._silent: set[str] = set()
         self._closing = False
@@ -273,9 +271,8 @@ class Dialogue:
             case media.Disconnected(road):
                 self._on_disconnected(road)
             case media.RestartWanted(road):
-                # What comes for a content that is bundled with others looks the same: its own
-                # credentials, for a transport that is not used. An answer would begin ICE anew.
                 log.info("the contact's client looks for another way (%s)", road)
+                self._roads.restart(road)
             case media.RoadFailed(road, why, text):
                 if why == "dtls" and road in self._roads.connected:
                     # Who hangs up, or takes a content away, ends its media, and says why through
@@ -367,13 +364,18 @@ class Dialogue:
         self._listener.interrupted()
         legs = self.legs.on(road)
         # One side looks for another way, or both offers would cross.
-        if self._link.role is Role.INITIATOR and legs and road not in self._replacing:
-            transport = self._roads.restart(road)
-            self._replacing.add(road)
-            self._post(lambda: self._session.transport_replace(legs[0].key, ice.build(transport)))
+        if self._link.role is not Role.INITIATOR or not legs:
+            return
+        if (transport := self._roads.renew(road)) is not None:
+            # Before any candidate: those who know nothing of generations (Conversations) take one
+            # without any for the offer, and one with some for the answer.
+            self._post(
+                lambda: self._session.transport_info(legs[0].key, ice.build(transport)),
+                refused=lambda: self._roads.not_renewed(road),
+            )
 
     def _replaced(self, key: Key, transport: ice.Transport) -> None:
-        """The peer looks for another way."""
+        """The peer looks for another way in another manner."""
         leg = self.legs.get(key)
         try:
             own = None if leg is None else self._roads.restarted(leg.road, transport)
@@ -412,13 +414,6 @@ class Dialogue:
                 self._transport_info(key, ice.parse(transport))
             case jingle.CallTransportReplaceOffered(key, transport):
                 self._replaced(key, ice.parse(transport))
-            case jingle.CallTransportReplaced(key, transport):
-                if (leg := self.legs.get(key)) is not None:
-                    self._replacing.discard(leg.road)
-                self._transport_info(key, ice.parse(transport))
-            case jingle.CallTransportReplaceRejected(key):
-                if (leg := self.legs.get(key)) is not None:
-                    self._replacing.discard(leg.road)
             case jingle.SecurityInfo(payload):
                 self._security.receive(payload)
             case jingle.ContentAdded(content):
@@ -438,8 +433,12 @@ class Dialogue:
 
     def _transport_info(self, key: Key, transport: ice.Transport) -> None:
         leg = self.legs.get(key)
-        if leg is not None:
-            self._roads.info(leg.road, transport)
+        if leg is None:
+            return
+        try:
+            self._roads.info(leg.road, transport, first=self.legs.on(leg.road)[0] is leg)
+        except NotAvailable as error:
+            raise PeerError(str(error), "not-acceptable") from error
 
     # -- contents that come and go ----------------------------------------------------------------
 
@@ -538,7 +537,6 @@ class Dialogue:
         self.legs.remove(leg)
         if not self.legs.on(leg.road):
             self._silent.discard(leg.road)
-            self._replacing.discard(leg.road)
         self._start("close content", self._close_leg(leg))
 
     async def _close_leg(self, leg: Leg) -> None:

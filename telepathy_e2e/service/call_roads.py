@@ -60,8 +60,10 @@ class Roads:
         self._started: dict[str, str] = {}
         self._trickling: set[str] = set()
         self._hosts: dict[str, asyncio.Event] = {}
-        self._early: list[tuple[str, ice.Transport]] = []
+        self._early: list[tuple[str, ice.Transport, bool]] = []
         self._theirs: dict[str, ice.Transport] = {}
+        # Those whose ICE we began anew, until the peer does as well.
+        self._renewing: set[str] = set()
 
     # -- which contents share one ----------------------------------------------------------------
 
@@ -149,6 +151,7 @@ class Roads:
         self._trickling.discard(name)
         self._started.pop(name, None)
         self._theirs.pop(name, None)
+        self._renewing.discard(name)
         if self._engine is not None:
             await self._engine.close_road(name)
 
@@ -183,19 +186,23 @@ class Roads:
             self._started[name] = "active" if role == "client" else "passive"
             engine.start(name, role, self.fingerprints, strict_leaf=strict)
         early, self._early = self._early, []
-        for name, transport in early:
-            self.info(name, transport)
+        for name, transport, first in early:
+            self.info(name, transport, first=first)
 
-    def info(self, name: str, transport: ice.Transport) -> None:
-        """More of the peer's side.
+    def info(self, name: str, transport: ice.Transport, *, first: bool = True) -> None:
+        """More of the peer's side. With new credentials ICE begins anew (section 5.12): they answer
+        ours, or the engine says ``RestartWanted``.
 
+        Args:
+            first: what it is about is the first content of those that are on this road.
         Raises:
+            NotAvailable: see ``restarted``.
             SecurityError: another certificate.
         """
         self._check(transport)
         if name not in self._started:
             if len(self._early) < MAX_EARLY:
-                self._early.append((name, transport))
+                self._early.append((name, transport, first))
             return
         known = self._theirs.get(name)
         if not transport.pwd and known is not None and transport.ufrag in ("", known.ufrag):
@@ -203,13 +210,40 @@ class Roads:
             transport = ice.Transport(
                 known.ufrag, known.pwd, transport.candidates, (), transport.gathering_complete
             )
-        if transport.pwd:
-            self._live().remote_transport(name, transport)
+        if not transport.pwd:
+            return
+        if known is not None and (transport.ufrag, transport.pwd) != (known.ufrag, known.pwd):
+            if not first:
+                # Of a transport that is not used, since its content is bundled with others.
+                return
+            self._check_part(name, transport)
+            self._theirs[name] = transport
+            self._renewing.discard(name)
+        self._live().remote_transport(name, transport)
 
     # -- another way (XEP-0176 section 5.12) -----------------------------------------------------
 
+    def renew(self, name: str) -> ice.Transport | None:
+        """Look for another way.
+
+        Returns: our new credentials, to be told; the candidates follow. None: the peer has not
+            answered those before. To begin anew once more could go on for ever: either side
+            would take the other's answer to the one before for a new beginning.
+        Raises:
+            NotAvailable: there is nothing to restart.
+        """
+        if name in self._renewing:
+            return None
+        own = self.restart(name)
+        self._renewing.add(name)
+        return ice.Transport(own.ufrag, own.pwd)
+
+    def not_renewed(self, name: str) -> None:
+        """The peer refuses what ``renew`` gave. He may be asked again."""
+        self._renewing.discard(name)
+
     def restart(self, name: str) -> ice.Transport:
-        """Look for another way; our side of it, to be offered.
+        """Begin ICE anew, since the peer does; our candidates tell him of it.
 
         Raises:
             NotAvailable: there is nothing to restart.
@@ -221,7 +255,7 @@ class Roads:
         return transport
 
     def restarted(self, name: str, transport: ice.Transport) -> ice.Transport:
-        """The peer looks for another way; our side of it, to be answered.
+        """The peer looks for another way by transport-replace; our side of it, to be answered.
 
         Raises:
             NotAvailable: there is nothing to restart, or he wants another DTLS association over
@@ -231,15 +265,11 @@ class Roads:
         self._check(transport)
         if name not in self._started:
             raise NotAvailable("This road was never there")
-        ours, theirs = self._started[name], _setup(transport.fingerprints)
-        # RFC 8842 section 5.5: other parts in the handshake mean another handshake. To answer
-        # with the parts of the one that there was would leave both sides with different keys.
-        if theirs is not None and theirs not in ("actpass", _OTHER[ours]):
-            raise NotAvailable("Another DTLS association is not made in a call")
-        self.info(name, transport)
+        self._check_part(name, transport)
+        self._live().remote_transport(name, transport)
         self._theirs[name] = transport
         self.restart(name)
-        return self._live().local_transport(name, ours)
+        return self._live().local_transport(name, self._started[name])
 
     # -- inside ----------------------------------------------------------------------------------
 
@@ -252,6 +282,13 @@ class Roads:
         known, shown = self.fingerprints, transport.fingerprints
         if known and shown and _digests(known) != _digests(shown):
             raise SecurityError("another certificate than that of the other contents")
+
+    def _check_part(self, name: str, transport: ice.Transport) -> None:
+        """RFC 8842 section 5.5: other parts in the handshake mean another handshake. To answer
+        with the parts of the one that there was would leave both sides with different keys."""
+        theirs = _setup(transport.fingerprints)
+        if theirs is not None and theirs not in ("actpass", _OTHER[self._started[name]]):
+            raise NotAvailable("Another DTLS association is not made in a call")
 
     def _live(self) -> MediaEngine:
         if self._engine is None:

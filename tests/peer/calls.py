@@ -113,16 +113,17 @@ def propose(to: str, id_: str, media: str = "audio") -> Element:
 
 
 class Talker(Person):
-    """A peer with media that are real: it calls, and its road comes up.
+    """A peer with media that are real: it calls or is called, and its road comes up.
 
     Args:
-        session: of the peer, not begun yet.
+        session: of the peer; not begun yet where it calls.
     """
 
     def __init__(self, session: Session) -> None:
-        super().__init__(controlling=True)
+        super().__init__(controlling=session.initiator)
         self.session = session
         self.answer: ice.Transport
+        self.name = "voice"
 
     async def offer(self) -> tuple[str, str]:
         """The error conditions of the answer to it."""
@@ -152,6 +153,41 @@ class Talker(Person):
     async def connected(self) -> None:
         self.start()
         await self.until(Connected)
+
+    async def takes(self, offer: Element) -> None:
+        """Answer a session-initiate, and connect."""
+        (asked,) = offer.iter(f"{{{stanzas.JINGLE}}}content")
+        self.name = asked.get("name", "")
+        self.answer = ice.parse(asked.find(f"{{{ICE}}}transport"))
+        self.engine.remote_transport(self.road, self.answer)
+        await self.engine.gather(self.road)
+        await self.until(GatheringDone)
+        own = ice.build(self.engine.local_transport(self.road, "active"))
+        accept = content(self.name, rtp.build(replace(OPUS, rtcp_mux=True)), own)
+        assert await self.session.send("session-accept", accept) == ("", "")
+        self.engine.start(self.road, "client", self.answer.fingerprints, strict_leaf=False)
+        await self.until(Connected)
+
+    async def told(self) -> ice.Transport:
+        """Wait for the next transport-info, and take it."""
+        info = await self.session.wait("transport-info")
+        told = ice.parse(info.find(f"{{{stanzas.JINGLE}}}content/{{{ICE}}}transport"))
+        self.engine.remote_transport(self.road, told)
+        return told
+
+    async def news(self) -> ice.Transport:
+        """Wait for new credentials; what was on the way before them is taken."""
+        while (told := await self.told()).ufrag in ("", self.answer.ufrag):
+            pass
+        self.answer = told
+        return told
+
+    async def tell(self, *candidates: ice.Candidate) -> tuple[str, str]:
+        """Our credentials as they are now, and these candidates; nothing besides them."""
+        own = self.engine.local_transport(self.road)
+        told = ice.build(ice.Transport(own.ufrag, own.pwd, candidates))
+        element = stanzas.content(told, name=self.name, creator="initiator", senders="")
+        return await self.session.send("transport-info", element)
 
     async def add(self, name: str) -> None:
         """One more content, with a road of its own that comes up."""

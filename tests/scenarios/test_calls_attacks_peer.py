@@ -286,6 +286,8 @@ async def test_another_association_is_refused_and_the_call_goes_on(bench: Bench)
             creator="initiator",
             senders="",
         )
+        condition, _ = await talker.session.send("transport-info", news)
+        assert condition == "not-acceptable"
         assert await talker.session.send("transport-replace", news) == ("", "")
         await talker.session.wait("transport-reject")
         sent = (await theirs.figures(packets_sent=1))["packets-sent"]
@@ -295,7 +297,10 @@ async def test_another_association_is_refused_and_the_call_goes_on(bench: Bench)
         await talker.engine.close()
 
 
-async def test_who_looks_for_other_ways_all_the_time_holds_no_sockets(bench: Bench) -> None:
+@pytest.mark.parametrize("action", ["transport-info", "transport-replace"])
+async def test_who_looks_for_other_ways_all_the_time_holds_no_sockets(
+    bench: Bench, action: str
+) -> None:
     talker, theirs = await talks(bench)
     try:
         before = bench.descriptors()
@@ -304,7 +309,7 @@ async def test_who_looks_for_other_ways_all_the_time_holds_no_sockets(bench: Ben
             news = stanzas.content(
                 calls.transport(digest=digest), name="voice", creator="initiator", senders=""
             )
-            assert await talker.session.send("transport-replace", news) == ("", "")
+            assert await talker.session.send(action, news) == ("", "")
         async with asyncio.timeout(PATIENCE):
             while bench.descriptors() > before + 10:
                 await asyncio.sleep(0.05)

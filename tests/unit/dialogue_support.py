@@ -49,6 +49,9 @@ class Engine:
         self.started: dict[str, str] = {}
         self.closed_roads: list[str] = []
         self.theirs: list[tuple[str, ice.Transport]] = []
+        # By road, the peer's credentials: those that count, and those of before our restart.
+        self._known: dict[str, tuple[str, str]] = {}
+        self._outdated: dict[str, tuple[str, str]] = {}
         self.contents: dict[str, tuple[bool, bool]] = {}
         """By name: whether it is sent and whether it is received."""
         self.muted: dict[str, bool] = {}
@@ -69,6 +72,11 @@ class Engine:
 
     def remote_transport(self, road: str, transport: ice.Transport) -> None:
         self.theirs.append((road, transport))
+        told = transport.ufrag, transport.pwd
+        if told == self._outdated.get(road) or told == self._known.setdefault(road, told):
+            return
+        self.tell(media.RestartWanted(road))
+        self._known[road] = told
 
     def start(
         self, road: str, role: str, fingerprints: Sequence[object], *, strict_leaf: bool
@@ -77,6 +85,8 @@ class Engine:
 
     def restart(self, road: str) -> ice.Transport:
         self.roads[road] += 1
+        if road in self._known:
+            self._outdated[road] = self._known.pop(road)
         return self.local_transport(road)
 
     def export(self, road: str, label: bytes, context: bytes, length: int) -> bytes:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import pytest
 import pytest_asyncio
 
-from telepathy_e2e.errors import ConnectionLost, NetworkError
+from telepathy_e2e.errors import ConnectionLost, NetworkError, PeerError
+from telepathy_e2e.jingle import ice
+from telepathy_e2e.jingle.stanzas import Action
 from telepathy_e2e.media import events as media
 from telepathy_e2e.service import call_dialogue
 from telepathy_e2e.service.failures import SecurityFailed
 
+from .call_support import Packet
 from .dialogue_support import VOICE, Talk, engines
 
 FACE = ("initiator", "face")
@@ -132,6 +136,55 @@ async def test_the_first_content_may_go_when_another_one_has_a_road(talk: Talk) 
     talk.bob.engine.tell(media.RoadFailed("face", "ice", "gone"))
     await talk.settle()
     assert [each[0] for each in talk.bob.of("failed")] == ["failed-transport"]
+
+
+@pytest.mark.parametrize("names", [("voice",), ("voice", "music")])
+async def test_a_way_that_is_lost_is_looked_for_anew_by_the_caller(
+    talk: Talk, names: tuple[str, ...]
+) -> None:
+    await talk.talking(*names)
+    sides = (talk.alice, talk.bob)
+    before = [side.engine.local_transport("voice").ufrag for side in sides]
+    for _ in range(3):
+        for side in sides:
+            side.engine.tell(media.Disconnected("voice"))
+    await talk.settle()
+    assert [side.engine.roads["voice"] for side in sides] == [1, 1]
+    after = [side.engine.local_transport("voice").ufrag for side in sides]
+    assert not {*before} & {*after}
+    # The last that each was told of the other is what counts there.
+    for side, ufrag in zip(sides, reversed(after), strict=True):
+        road, told = side.engine.theirs[-1]
+        assert (road, told.ufrag) == ("voice", ufrag)
+    for side in sides:
+        side.engine.tell(media.Disconnected("voice"))
+    await talk.settle()
+    assert [side.engine.roads["voice"] for side in sides] == [2, 2]
+    assert talk.wire.errors == []
+
+
+async def test_a_peer_that_refuses_to_look_is_asked_again(talk: Talk) -> None:
+    await talk.talking()
+    talk.alice.engine.tell(media.Disconnected("voice"))
+    told = talk.wire.to_bob.popleft()
+    assert told.jingle.action is Action.TRANSPORT_INFO
+    talk.wire.to_alice.append(Packet(told.jingle, True, PeerError("no", "not-acceptable")))
+    await talk.settle()
+    assert talk.alice.engine.roads == {"voice": 1}
+    talk.alice.engine.tell(media.Disconnected("voice"))
+    assert talk.alice.engine.roads == {"voice": 2}
+
+
+async def test_who_begins_ice_anew_does_not_get_another_association(talk: Talk) -> None:
+    await talk.talking()
+    assert talk.alice.engine.started == {"voice": "server"}
+    own = talk.alice.engine.local_transport("voice", "active")
+    news = ice.build(replace(own, ufrag="other", pwd="x" * 22))
+    talk.alice.link.post(talk.alice.link.call.transport_info(VOICE, news))
+    with pytest.raises(PeerError) as raised:
+        await talk.settle()
+    assert raised.value.condition == "not-acceptable"
+    assert talk.bob.engine.roads == {"voice": 0}
 
 
 async def test_a_wrong_certificate_on_one_road_is_the_end_of_all(talk: Talk) -> None:

@@ -33,12 +33,16 @@ class Side:
 
     def __init__(self, tasks: TaskOwner) -> None:
         self.told: list[tuple[str, ice.Transport]] = []
+        self.wanted: list[str] = []
         self.roads = Roads(Role.INITIATOR, tasks, lambda *told: self.told.append(told))
         self.engine = Engine(controlling=True, credentials="we", servers=(), events=self._event)
 
     def _event(self, event: media.MediaEvent) -> None:
-        assert isinstance(event, media.LocalCandidates | media.GatheringDone)
-        self.roads.gathered(event)
+        if isinstance(event, media.RestartWanted):
+            self.wanted.append(event.road)
+        else:
+            assert isinstance(event, media.LocalCandidates | media.GatheringDone)
+            self.roads.gathered(event)
 
     async def open(self) -> None:
         self.roads.begin(self.engine)  # type: ignore[arg-type]
@@ -115,6 +119,45 @@ async def test_another_way_keeps_our_part_in_the_handshake(side: Side, setup: st
     assert [each.setup for each in answer.fingerprints] == ["passive"]
     assert answer.ufrag != side.engine.local_transport("face").ufrag
     assert side.engine.theirs[-1] == ("voice", told)
+    assert side.wanted == ["voice"]
+
+
+async def test_new_credentials_begin_ice_anew_and_those_that_are_known_do_not(side: Side) -> None:
+    side.start()
+    side.roads.info("voice", transport(digest=None))
+    assert side.wanted == []
+    side.roads.info("voice", transport("other", digest=None))
+    assert side.wanted == ["voice"]
+
+
+async def test_of_contents_that_share_a_road_the_first_speaks_for_it(side: Side) -> None:
+    """The others may tell of a transport that is not used, with credentials of its own."""
+    side.start()
+    before = len(side.engine.theirs)
+    side.roads.info("voice", transport("other", digest=None), first=False)
+    assert side.wanted == []
+    assert len(side.engine.theirs) == before
+    side.roads.info("voice", transport(digest=None), first=False)
+    assert len(side.engine.theirs) == before + 1
+
+
+async def test_ours_are_told_without_candidates_and_once_until_they_are_answered(
+    side: Side,
+) -> None:
+    side.start()
+    assert (own := side.roads.renew("voice")) is not None
+    assert own.ufrag == side.engine.local_transport("voice").ufrag
+    assert own.pwd
+    assert (own.candidates, own.fingerprints, own.gathering_complete) == ((), (), False)
+    assert side.roads.renew("voice") is None
+    side.roads.info("voice", transport(digest=None))  # he had not heard of it
+    assert side.roads.renew("voice") is None
+    side.roads.info("voice", transport("other", digest=None))
+    assert side.wanted == []
+    assert side.roads.renew("voice") is not None
+    side.roads.not_renewed("voice")
+    assert side.roads.renew("voice") is not None
+    assert side.engine.roads == {"voice": 3, "face": 0}
 
 
 async def test_another_way_with_another_certificate_is_a_matter_of_security(side: Side) -> None:
@@ -129,6 +172,9 @@ async def test_another_association_is_not_made(side: Side, setup: str) -> None:
     side.start()
     with pytest.raises(NotAvailable):
         side.roads.restarted("face", transport("other", setup=setup))
+    with pytest.raises(NotAvailable):
+        side.roads.info("face", transport("other", setup=setup))
+    assert side.wanted == []
     assert side.engine.roads == {"voice": 0, "face": 0}
 
 
@@ -136,4 +182,4 @@ async def test_what_never_began_does_not_begin_anew(side: Side) -> None:
     with pytest.raises(NotAvailable):
         side.roads.restarted("voice", transport("other"))
     with pytest.raises(NotAvailable):
-        side.roads.restart("voice")
+        side.roads.renew("voice")
