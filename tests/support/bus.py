@@ -17,6 +17,7 @@ from dbus_fast.aio import MessageBus
 from telepathy_e2e.bus.wire import _be_patient
 from tests.support.waiting import PATIENCE
 
+# The limits are those of the session bus: its own ones are for no desktop.
 CONFIG = """<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus Configuration 1.0//EN"
  "http://www.freedesktop.org/standards/dbus/1.0/busconfig.dtd">
 <busconfig><type>session</type><listen>unix:path={path}</listen><auth>EXTERNAL</auth>
@@ -24,6 +25,8 @@ CONFIG = """<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus Configurat
 <policy context="default"><allow send_destination="*" eavesdrop="true"/><allow eavesdrop="true"/>
 <allow own="*"/></policy>
 <limit name="max_replies_per_connection">50000</limit>
+<limit name="service_start_timeout">120000</limit>
+<limit name="auth_timeout">240000</limit>
 </busconfig>"""
 
 PROPERTIES = "org.freedesktop.DBus.Properties"

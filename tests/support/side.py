@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,6 +43,7 @@ PROPERTIES = "org.freedesktop.DBus.Properties"
 
 WAIT = PATIENCE
 
+# The limits are those of the session bus: its own ones are for no desktop.
 BUS_CONFIG = """<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus Configuration 1.0//EN"
  "http://www.freedesktop.org/standards/dbus/1.0/busconfig.dtd">
 <busconfig><type>session</type><listen>unix:path={path}</listen><auth>EXTERNAL</auth>
@@ -50,6 +51,8 @@ BUS_CONFIG = """<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus Config
 <policy context="default"><allow send_destination="*" eavesdrop="true"/><allow eavesdrop="true"/>
 <allow own="*"/></policy>
 <limit name="max_replies_per_connection">50000</limit>
+<limit name="service_start_timeout">120000</limit>
+<limit name="auth_timeout">240000</limit>
 </busconfig>"""
 
 
@@ -400,13 +403,11 @@ class Side:
         Args:
             timeout: seconds until it is.
         """
-        address = await self.cm(path, FILE_TRANSFER, "ProvideFile", "uuv", 0, 0, Variant("u", 0))
-        try:
-            reader, writer = await asyncio.open_unix_connection(os.fsdecode(address))
-        except FileNotFoundError:
-            # It was over before we got there; its state says why.
-            await self.state(path, 5)
+        call = (path, FILE_TRANSFER, "ProvideFile", "uuv", 0, 0, Variant("u", 0))
+        ends = await self._connected(path, self.cm(*call))
+        if ends is None:
             return
+        reader, writer = ends
         await self.state(path, 3, 5, timeout=timeout)
         try:
             writer.write(data)
@@ -420,10 +421,11 @@ class Side:
 
     async def accept(self, path: str, *, offset: int = 0) -> bytes:
         """AcceptFile over a unix socket; what came until the end."""
-        address = await self.cm(
-            path, FILE_TRANSFER, "AcceptFile", "uuvt", 0, 0, Variant("u", 0), offset
-        )
-        reader, writer = await asyncio.open_unix_connection(os.fsdecode(address))
+        call = (path, FILE_TRANSFER, "AcceptFile", "uuvt", 0, 0, Variant("u", 0), offset)
+        ends = await self._connected(path, self.cm(*call))
+        if ends is None:
+            return b""
+        reader, writer = ends
         got = bytearray()
         try:
             while block := await reader.read(1 << 18):
@@ -433,6 +435,30 @@ class Side:
         finally:
             writer.close()
         return bytes(got)
+
+    async def _connected(
+        self, path: str, asked: Awaitable[Any]
+    ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter] | None:
+        """The socket of a transfer; None: it was over before we got there, as its state says.
+
+        Args:
+            asked: the call that answers where the socket is.
+        """
+        try:
+            return await asyncio.open_unix_connection(os.fsdecode(await asked))
+        except DBusFailure as error:
+            if error.name != TP + "Error.NotAvailable":
+                raise
+            if not any(self._ended(path, each) for each in self.signals):
+                raise  # it is not to be had for another reason
+        except (FileNotFoundError, ConnectionRefusedError):
+            pass
+        await self.state(path, 5)
+        return None
+
+    @staticmethod
+    def _ended(path: str, told: Signal) -> bool:
+        return (told.path, told.member, told.body[:1]) == (path, "FileTransferStateChanged", (5,))
 
     @staticmethod
     async def _until(condition: Callable[[], bool]) -> None:

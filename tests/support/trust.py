@@ -12,7 +12,7 @@ from telepathy_e2e.handler.book import AlarmEntry
 from telepathy_e2e.handler.pins import Pin
 from telepathy_e2e.handler.store import Store
 from tests.support.side import TP, Side
-from tests.support.waiting import PATIENCE
+from tests.support.waiting import PATIENCE, until
 
 NAME = TP + "Client.E2ETrust"
 
@@ -82,6 +82,11 @@ class Trust:
 
     def alarms(self) -> list[AlarmEntry]:
         return self.store.read().alarms
+
+    async def alarmed(self) -> list[AlarmEntry]:
+        """Wait until there are alarms."""
+        await until(self.alarms)
+        return self.alarms()
 
     async def pinned(self, *methods: str) -> Pin:
         """Wait until there is a pin of these methods."""
