@@ -41,6 +41,7 @@ PROTECTED = (*BASE, stanzas.XTLS, stanzas.VERIFICATION)
 
 IQ = f"{{{CLIENT}}}iq"
 MESSAGE = f"{{{CLIENT}}}message"
+PRESENCE = f"{{{CLIENT}}}presence"
 IDENTITY = caps.Identity("client", "pc", "", "peer")
 
 
@@ -63,7 +64,7 @@ class Peer:
         jid: full.
         features: what it says it can do.
         received: every iq that came, in order.
-        messages: every message, likewise.
+        messages, presences: every one, likewise.
         answers: asked for each set stanza before the honest answer: None for that one, False for
             no answer at all, or the (stanza condition, Jingle condition) of an error.
         in_band: (full JID, stream id) to whoever takes the in-band stanzas of that stream.
@@ -74,6 +75,7 @@ class Peer:
         self.features = frozenset(features)
         self.received: list[Element] = []
         self.messages: list[Element] = []
+        self.presences: list[Element] = []
         self.answers: Callable[[Element], tuple[str, str] | bool | None] = lambda _: None
         self.in_band: dict[tuple[str, str], Callable[[Element], tuple[str, str] | None]] = {}
         self.sessions: dict[tuple[str, str], Session] = {}
@@ -107,6 +109,7 @@ class Peer:
         client.add_event_handler("session_start", lambda _: self._ready.set())
         client.register_handler(Callback("iq", MatchXPath(IQ), self._received))
         client.register_handler(Callback("message", MatchXPath(MESSAGE), self._message))
+        client.register_handler(Callback("presence", MatchXPath(PRESENCE), self._presence))
         client.connect(server.host, server.port)
         async with asyncio.timeout(WAIT):
             await self._ready.wait()
@@ -146,6 +149,10 @@ class Peer:
 
     def _message(self, stanza: Any) -> None:
         self.messages.append(copy.deepcopy(stanza.xml))
+        self._news.set()
+
+    def _presence(self, stanza: Any) -> None:
+        self.presences.append(copy.deepcopy(stanza.xml))
         self._news.set()
 
     def _received(self, stanza: Any) -> None:

@@ -121,8 +121,8 @@ class PeerTube:
         await self.transfer.stop()
 
 
-async def taken(bench: Bench, peer: Peer, address: Variant) -> PeerTube:
-    """The user here shares a service with the peer, who takes it; no preface was sent."""
+async def offered(bench: Bench, peer: Peer, address: Variant) -> str:
+    """The user here offers a service to the peer; the daemon's channel."""
     side = bench.side
     path, _ = await side.cm(
         side.connection,
@@ -137,6 +137,12 @@ async def taken(bench: Bench, peer: Peer, address: Variant) -> PeerTube:
         },
     )
     await side.cm(path, STREAM_TUBE, "Offer", "uvua{sv}", UNIX, address, LOCALHOST, {})
+    return str(path)
+
+
+async def taken(bench: Bench, peer: Peer, address: Variant) -> PeerTube:
+    """The user here shares a service with the peer, who takes it; no preface was sent."""
+    path = await offered(bench, peer, address)
     session = await transfer.incoming(peer)
     assert await session.accept() == ("", "")
     await session.connect()

@@ -213,6 +213,8 @@ async def test_a_strangers_flood_is_bounded_and_contacts_get_through(bench: Benc
     taken = [each for each, answer in zip(transfers, answers, strict=True) if answer == ("", "")]
     assert len(taken) == MAX_PER_STRANGER
     assert {answer for answer in answers if answer != ("", "")} == {NO_ROOM}
+    # An offer is acknowledged before anything is done about it.
+    await bench.side.signal(lambda _: len(bench.incoming()) >= MAX_PER_STRANGER)
     flooded = await bench.channels()
     assert len(flooded) == MAX_PER_STRANGER
     assert len(await bench.objects()) == MAX_PER_STRANGER

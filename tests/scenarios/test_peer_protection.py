@@ -30,6 +30,7 @@ from tests.peer.bench import REMOTE_ERROR, Bench, Case
 from tests.peer.stanzas import VERIFICATION
 from tests.peer.transfer import Transfer
 from tests.peer.xtls import Secured
+from tests.support.waiting import PATIENCE
 
 pytest_plugins = ["tests.peer.fixtures"]
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -161,7 +162,7 @@ async def test_no_client_certificate(bench: Bench) -> None:
     context.set_alpn_protocols([ALPN.decode()])
     pipe: Any = case.transfer.pipe
     with contextlib.suppress(ssl.SSLError, OSError):
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             await pipe.writer.start_tls(context)
             pipe.writer.write(DATA)
             await pipe.writer.drain()
@@ -177,7 +178,7 @@ async def test_an_older_tls(bench: Bench, version: ssl.TLSVersion) -> None:
     context.maximum_version = version
     pipe: Any = case.transfer.pipe
     with contextlib.suppress(ssl.SSLError, OSError):
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             await pipe.writer.start_tls(context)
     await ends(bench, case)
 

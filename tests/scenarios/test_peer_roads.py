@@ -21,7 +21,7 @@ from tests.peer.client import PROTECTED, Peer
 from tests.peer.roads import InBand, TcpPipe
 from tests.peer.stanzas import IBB
 from tests.peer.transfer import Transfer, Way
-from tests.support.waiting import PATIENCE
+from tests.support.waiting import PATIENCE, until
 
 pytest_plugins = ["tests.peer.fixtures"]
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -39,9 +39,13 @@ WINDOW = 16
 MAX_CANDIDATES = 32
 
 
-async def goes_on(case: Case) -> None:
-    """The road is up; the rest is honest."""
-    stream = await case.transfer.protect()
+async def goes_on(case: Case, stream: Any = None) -> None:
+    """The road is up; the rest is honest.
+
+    Args:
+        stream: what ``protect`` has returned, if that was done.
+    """
+    stream = stream or await case.transfer.protect()
     await stream.write(DATA)
     await stream.write_eof()
     assert await case.client == DATA
@@ -362,10 +366,11 @@ async def test_an_unknown_transport_instead_is_rejected(bench: Bench) -> None:
 async def test_a_road_that_is_up_is_not_replaced(bench: Bench) -> None:
     case = await bench.receives(DATA)
     transfer = case.transfer
+    stream = await transfer.protect()  # on our side it may be up before the daemon has it
     other = transfer.content(stanzas.ibb("other"))
     assert await transfer.session.send("transport-replace", other) == ("", "")
     await transfer.session.wait("transport-reject")
-    await goes_on(case)
+    await goes_on(case, stream)
 
 
 async def test_another_transport_before_the_answer_is_what_is_answered(bench: Bench) -> None:
@@ -411,14 +416,16 @@ async def test_another_transport_before_our_answer_is_taken(bench: Bench) -> Non
 async def test_a_connection_that_comes_after_the_replacement_is_let_go(bench: Bench) -> None:
     case = await bench.offered(DATA, way=Way.LISTEN)
     transfer = case.transfer
-    assert transfer.streamhost is not None
-    transfer.streamhost.go.clear()
+    host = transfer.streamhost
+    assert host is not None
+    host.go.clear()
     bench.accept(case)
     await transfer.answered()
+    await until(lambda: host.names)  # it is connecting
     await transfer.session.send("transport-info", transfer.note("candidate-error"))
     transfer.pipe = await transfer.replace()
-    transfer.streamhost.go.set()
-    late = await transfer.streamhost.pipe()
+    host.go.set()
+    late = await host.pipe()
     await goes_on(case)
     assert await late.read() == b""
 
