@@ -21,9 +21,9 @@ from tests.support.chat import TEXT, handle_of, next_message, open_text, send
 from tests.support.pair import parameters
 from tests.support.prosody import Prosody
 from tests.support.side import CHANNEL, CONNECTION, PROPERTIES, REQUESTS, TP, DBusFailure, Side
-from tests.support.waiting import PATIENCE
+from tests.support.waiting import PATIENCE, until
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(600)]
 
 LIST = CONNECTION + ".Interface.ContactList"
 INFO = CONNECTION + ".Interface.ContactInfo"
@@ -36,7 +36,7 @@ FIVE = 5_000_000
 # the allocator does not give back. All that was sent is much more.
 GROWTH = 10.0
 # Seconds; a flood takes some on a busy machine.
-FLOOD = 100.0
+FLOOD = 200.0
 
 
 @dataclass
@@ -111,6 +111,10 @@ class Desktop:
         (line,) = [each for each in status.splitlines() if each.startswith("VmRSS:")]
         return int(line.split()[1]) / 1000
 
+    async def has_shrunk(self, before: float) -> None:
+        """What was thrown has been let go of, all but GROWTH."""
+        await until(lambda: self.memory() < before + GROWTH)
+
     def silent(self) -> None:
         assert self.side.daemon is not None
         assert self.side.daemon.poll() is None
@@ -178,7 +182,7 @@ async def test_what_is_no_stream_ends_the_connection_and_no_other(alice: Desktop
     assert failure[1]["debug-message"].startswith("The server ")
     with pytest.raises(DBusFailure):
         await side.get(side.connection, CONNECTION, "Status")
-    assert alice.memory() < before + GROWTH
+    await alice.has_shrunk(before)
 
 
 # -- what ends a stanza -------------------------------------------------------------------------
@@ -202,7 +206,7 @@ async def test_a_stanza_of_five_megabytes_is_dropped_and_the_connection_lives(
     before = alice.memory()
     await alice.throw(DROPPED[kind])
     await alice.lives("still here")
-    assert alice.memory() < before + GROWTH
+    await alice.has_shrunk(before)
     await alice.others_live("and so are we")
 
 
@@ -223,7 +227,7 @@ async def test_a_vcard_of_five_megabytes_is_not_available(alice: Desktop) -> Non
             await side.cm(side.connection, interface, member, "u", bob)
         assert caught.value.name == NOT_AVAILABLE
     await alice.lives("still here")
-    assert alice.memory() < before + GROWTH
+    await alice.has_shrunk(before)
 
 
 # -- floods -------------------------------------------------------------------------------------
@@ -251,7 +255,7 @@ async def test_a_flood_of_presence_from_nobody_leaves_nothing_behind(alice: Desk
     )
     flood = asyncio.ensure_future(alice.lives("after the flood", timeout=FLOOD))
     assert await answered_meanwhile(alice, flood) > 10
-    assert alice.memory() < before + GROWTH
+    await alice.has_shrunk(before)
     assert [s for s in side.signals if s.member == "PresencesChanged" and len(s.body[0]) > 3] == []
     # Nobody has got a handle of it: the next one is of who was asked for last.
     first = await handle_of(side, "one@example.test")
@@ -274,7 +278,7 @@ async def test_a_flood_of_messages_from_strangers_opens_so_many_channels(alice: 
     opened = await side.get(side.connection, REQUESTS, "Channels")
     assert len(opened) == 100 + 1
     # Those who are known are heard, whoever shouts.
-    assert alice.memory() < before + GROWTH
+    await alice.has_shrunk(before)
     await alice.others_live("what flood?")
 
 
@@ -295,7 +299,7 @@ async def test_a_flood_of_messages_from_one_stranger_fills_one_channel(alice: De
     }  # fmt: skip
     pending = await side.get(path, CHANNEL + ".Interface.Messages", "PendingMessages")
     assert len(pending) <= 50
-    assert alice.memory() < before + GROWTH
+    await alice.has_shrunk(before)
 
 
 # -- what is not theirs to say ------------------------------------------------------------------

@@ -15,7 +15,9 @@ import pytest
 ROOT = Path(__file__).parents[2]
 SERVICE = "org.freedesktop.Telepathy.ConnectionManager.e2e.service"
 AGENT = "org.freedesktop.Telepathy.E2E.KeyAgent"
-SECONDS = 300
+
+# Each installs a virtual environment or two.
+pytestmark = pytest.mark.timeout(1200)
 
 
 def make(target: str, *, env: Mapping[str, str] | None = None, **variables: object) -> None:
@@ -26,7 +28,6 @@ def make(target: str, *, env: Mapping[str, str] | None = None, **variables: obje
         env={**os.environ, **(env or {})},
         check=True,
         capture_output=True,
-        timeout=SECONDS,
     )
 
 
@@ -56,7 +57,6 @@ def run(prefix: Path, *words: str) -> tuple[int, dict[str, object]]:
         cwd="/",
         capture_output=True,
         text=True,
-        timeout=SECONDS,
         check=False,
     )
     assert done.stdout, done.stderr

@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-SECONDS = 120
 
 
 @pytest.fixture(autouse=True)
@@ -38,7 +37,6 @@ def in_playground(script: str, directory: Path) -> subprocess.CompletedProcess[s
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=SECONDS,
         check=False,
     )
 

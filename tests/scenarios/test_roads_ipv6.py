@@ -19,6 +19,7 @@ from tests.support.tubes import UNIX, opened, service
 
 pytestmark = [
     pytest.mark.asyncio(loop_scope="module"),
+    pytest.mark.timeout(900),
     pytest.mark.skipif(bool(reason := missing()), reason=reason),
     pytest.mark.skipif(not Path("/proc/net/if_inet6").exists(), reason="the kernel has no IPv6"),
 ]

@@ -18,6 +18,7 @@ from tests.support.side import E2E, SECURABLE
 
 pytestmark = [
     pytest.mark.asyncio(loop_scope="module"),
+    pytest.mark.timeout(900),
     pytest.mark.skipif(bool(reason := why_not()), reason=reason),
 ]
 

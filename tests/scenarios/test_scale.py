@@ -7,6 +7,7 @@ import asyncio
 import hashlib
 from collections.abc import AsyncIterator
 
+import pytest
 import pytest_asyncio
 from dbus_fast import Variant
 
@@ -23,7 +24,9 @@ AVATARS = CONNECTION + ".Interface.Avatars"
 ALIASING = CONNECTION + ".Interface.Aliasing"
 
 # Seconds; only what never comes takes so long.
-LONG = 60
+LONG = 400
+
+pytestmark = pytest.mark.timeout(1500)
 
 
 @pytest_asyncio.fixture

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
@@ -161,11 +161,19 @@ async def test_a_server_that_hangs_up_meanwhile_is_called_again(alice: Side) -> 
         server.stop()
 
 
+@pytest.fixture
+def patient() -> Iterator[Prosody]:
+    """A server that keeps a session for as long as another login may take."""
+    server = Prosody.start(hibernation=300)
+    yield server
+    server.stop()
+
+
 async def test_a_session_is_taken_up_again_with_the_password_that_was_given(
-    alice: Side, prosody: Prosody
+    alice: Side, patient: Prosody
 ) -> None:
-    async with wire_to(prosody.port) as wire:
-        path, _ = await asked(alice, prosody, port=Variant("q", wire.port))
+    async with wire_to(patient.port) as wire:
+        path, _ = await asked(alice, patient, port=Variant("q", wire.port))
         await start(alice, path, BY_PASSWORD, PASSWORD.encode())
         await status(alice, path, SERVER_SUCCEEDED)
         await alice.cm(path, SASL, "AcceptSASL")

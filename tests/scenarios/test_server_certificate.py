@@ -49,8 +49,8 @@ async def alice() -> AsyncIterator[Side]:
 
 
 @contextmanager
-def server_with(kind: Certificate) -> Iterator[Prosody]:
-    server = Prosody.start(certificate=kind)
+def server_with(kind: Certificate, hibernation: int = 3) -> Iterator[Prosody]:
+    server = Prosody.start(certificate=kind, hibernation=hibernation)
     try:
         yield server
     finally:
@@ -174,7 +174,8 @@ async def test_a_server_that_hangs_up_meanwhile_is_called_again(alice: Side) -> 
 
 
 async def test_a_session_is_taken_up_again_without_another_question(alice: Side) -> None:
-    with server_with(Certificate.SELF_SIGNED) as server:
+    # It keeps a session for as long as another login may take.
+    with server_with(Certificate.SELF_SIGNED, hibernation=300) as server:
         async with wire_to(server.port) as wire:
             _, shown = await asked(alice, server, port=Variant("q", wire.port))
             await alice.cm(shown[TLS + ".ServerCertificate"], CERTIFICATE, "Accept")

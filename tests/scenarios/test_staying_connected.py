@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 from xml.etree.ElementTree import Element, SubElement
 
@@ -17,7 +17,7 @@ from telepathy_e2e.errors import (
 )
 from telepathy_e2e.xmpp.settings import Password
 from tests.scenarios.test_xmpp_client import Person, server_with
-from tests.support.prosody import Prosody
+from tests.support.prosody import Prosody, available
 from tests.support.waiting import PATIENCE
 from tests.support.wire import Wire, wire_to
 
@@ -26,6 +26,16 @@ BODY = "{jabber:client}body"
 WAIT = PATIENCE
 
 Make = Callable[..., Person]
+
+
+@pytest.fixture(scope="module")
+def prosody() -> Iterator[Prosody]:
+    """In the place of the usual one: it keeps a session for as long as another login may take."""
+    if not available():
+        pytest.skip("prosody is not installed")
+    server = Prosody.start(hibernation=300)
+    yield server
+    server.stop()
 
 
 @pytest.fixture
@@ -134,9 +144,10 @@ async def test_a_dead_connection_is_found_out_by_asking(wire: Wire, person: Make
         async with asyncio.timeout(WAIT):
             while wire.connections == before:
                 await asyncio.sleep(0.05)
-        wire.thaw()
-        say(alice, bob, "I am back")
-        await bob.sees.until(lambda: "I am back" in heard(bob))
+    # So short a patience is not for what answers.
+    wire.thaw()
+    say(alice, bob, "I am back")
+    await bob.sees.until(lambda: "I am back" in heard(bob))
     assert alice.sees.ended == []
 
 
@@ -207,7 +218,8 @@ async def test_logging_out_while_the_connection_is_down_is_quick_and_quiet(
     wire.freeze()
     wire.cut()
     await asyncio.sleep(0)
-    async with asyncio.timeout(5):
+    # It does not wait for what comes of the attempts to get the session back, up to a minute.
+    async with asyncio.timeout(PATIENCE / 2):
         await alice.client.disconnect()
 
 

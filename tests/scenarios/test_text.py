@@ -110,7 +110,8 @@ async def test_a_message_opens_a_channel_and_waits_there_until_it_is_acknowledge
     assert await two.bob.get(theirs, MESSAGES, "PendingMessages") == []
     removed = await two.bob.signal(lambda s: s.member == "PendingMessagesRemoved")
     assert removed.body == ([1],)
-    (sent,) = [s for s in two.alice.signals if s.member == "MessageSent"]
+    sent = await two.alice.signal(lambda s: s.member == "MessageSent")
+    assert [s for s in two.alice.signals if s.member == "MessageSent"] == [sent]
     content, flags, told = sent.body
     assert (flags, told, content[0]["message-token"]) == (0, token, token)
     assert content[0]["message-sender-id"] == two.alice_id

@@ -44,10 +44,19 @@ async def bob(prosody: Prosody) -> AsyncIterator[Peer]:
     await peer.stop()
 
 
-async def online(client: RawClient, server: Prosody) -> Accounts:
+async def online(client: RawClient, server: Prosody, bob: Peer) -> Accounts:
+    """Alice's account, logged in; her server knows it as well, which gives her messages then."""
+    seen = len(bob.presences)
     account = await Accounts.create(client, server, PASSWORD)
     await account.request(2, "available", "")
     await account.until(lambda a: a["ConnectionStatus"] == 0)
+    hers = server.jid("alice") + "/"
+    await bob.until(
+        lambda: any(
+            each.get("from", "").startswith(hers) and each.get("type") is None
+            for each in bob.presences[seen:]
+        )
+    )
     return account
 
 
@@ -61,7 +70,7 @@ async def test_a_message_is_dispatched_to_a_handler_and_comes_back_if_it_leaves_
     client: RawClient, prosody: Prosody, bob: Peer
 ) -> None:
     talker = await Talker.start(client)
-    await online(client, prosody)
+    await online(client, prosody, bob)
     write(bob, prosody.jid("alice"), "Hello")
     name, path, shown = await talker.next(TEXT)
     assert shown[CHANNEL + ".InitiatorID"] == prosody.jid("bob")
@@ -83,7 +92,7 @@ async def test_a_message_is_dispatched_to_a_handler_and_comes_back_if_it_leaves_
 async def test_what_nobody_handles_is_destroyed_and_does_not_come_back(
     client: RawClient, prosody: Prosody, bob: Peer
 ) -> None:
-    await online(client, prosody)
+    await online(client, prosody, bob)
     write(bob, prosody.jid("alice"), "Hello")
     opened = await client.signal("NewChannels")
     await client.signal("Closed", opened.body[0][0][0])

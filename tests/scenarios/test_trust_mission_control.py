@@ -25,7 +25,7 @@ from tests.support.programs import Program, lacks, program
 from tests.support.prosody import Prosody
 from tests.support.side import E2E, FILE_TRANSFER, SECURABLE, VERIFICATION, Side
 from tests.support.trust import NAME
-from tests.support.waiting import PATIENCE
+from tests.support.waiting import PATIENCE, until
 
 ROOT = Path(__file__).parents[2]
 NO_GLIB = lacks("import gi; gi.require_version('TelepathyGLib', '0.12')")
@@ -140,8 +140,8 @@ async def test_it_is_started_for_a_question_and_answers_from_memory(
         path = await s.asked()
         assert await s.finished(path) == ["verified", "pin"]
         assert await s.runs()
-        await s.files.event("written")
-        handled = s.files.events("handling")[-1]["path"]
+        await until(lambda: len(s.files.events("written")) == 2)
+        handled = s.files.events("handling")[1]["path"]
         assert await s.bob.get_all(handled, SECURABLE) == {"Encrypted": True, "Verified": True}
         assert (await s.bob.get_all(handled, E2E))["VerifiedBy"] == "pin"
         assert s.store.read().alarms == []
@@ -174,7 +174,8 @@ async def test_started_for_a_changed_key_it_leaves_the_question_open(
         state = (await s.bob.get_all(path, VERIFICATION))["State"]
         assert state == "pending"
         # Alice, who trusts, may send; Bob's program gets nothing of it before the answer.
-        handled = s.files.events("handling")[-1]["path"]
+        await until(lambda: len(s.files.events("handling")) == 2)
+        handled = s.files.events("handling")[1]["path"]
         assert (await s.bob.get_all(handled, FILE_TRANSFER))["TransferredBytes"] == 0
         await s.bob.cm(path, VERIFICATION, "Reject", "s", "no")
         assert (await s.alice.state(mine, 4, 5))[0] == 5

@@ -20,7 +20,7 @@ from dbus_fast import Variant
 
 from telepathy_e2e.tubes.limits import Limits
 from tests.support.pair import Pair
-from tests.support.prosody import Prosody
+from tests.support.prosody import Prosody, free_ports
 from tests.support.side import (
     CAPABILITIES,
     CHANNEL,
@@ -110,12 +110,6 @@ class Observer:
         await echo(reader, writer)
 
 
-def unused_port(host: str) -> int:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.create_server((host, 0), family=family) as sock:
-        return int(sock.getsockname()[1])
-
-
 @pytest.mark.parametrize(
     ("kind", "control"),
     [
@@ -137,7 +131,7 @@ async def test_a_service_is_shared_over_any_socket_with_any_access_control(
     host = "127.0.0.1" if kind == IPV4 else "::1"
     param, own = Variant("u", 0), None
     if control == PORT:
-        own = (host, unused_port(host))
+        own = (host, free_ports(1)[0])
         param = Variant("(sq)", list(own))
     elif control == NETMASK:
         param = Variant("(sy)", [host, 8 if kind == IPV4 else 128])
@@ -181,7 +175,7 @@ async def turned_away(tube: OpenTube, own: tuple[str, int] | None = None) -> Non
 async def test_a_program_at_another_port_is_turned_away(
     pair: Pair, kind: int, host: str, tmp_path: Path
 ) -> None:
-    own = (host, unused_port(host))
+    own = (host, free_ports(1)[0])
     async with service(UNIX, tmp_path) as address:
         param = Variant("(sq)", list(own))
         tube = await opened(pair, address, accepted=(kind, PORT), param=param)
@@ -214,7 +208,7 @@ async def test_another_user_of_the_machine_does_not_get_into_the_tube(
     script = (
         "import os, socket, sys\n"
         f"os.setgid({NOBODY}); os.setuid({NOBODY})\n"
-        "sock = socket.socket(socket.AF_UNIX); sock.settimeout(30)\n"
+        "sock = socket.socket(socket.AF_UNIX); sock.settimeout(200)\n"
         "try:\n"
         "    sock.connect(bytes.fromhex(sys.argv[1])); sock.sendall(b'\\0hello')\n"
         "    sys.exit(0 if sock.recv(1) == b'' else 3)\n"
@@ -229,7 +223,7 @@ async def test_another_user_of_the_machine_does_not_get_into_the_tube(
             path.chmod(0o777)
             pair.bob.directory.chmod(0o755)
         command = [sys.executable, "-c", script, bytes(tube.address).hex()]
-        done = await asyncio.to_thread(subprocess.run, command, check=False, timeout=60)
+        done = await asyncio.to_thread(subprocess.run, command, check=False)
         assert done.returncode == 0
         reader, writer = await tube.connect()
         if control == CREDENTIALS:
@@ -293,7 +287,7 @@ async def test_a_thousand_connections_and_one_of_them_stuck(pair: Pair, tmp_path
         await tube.close()
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(1200)
 async def test_ten_thousand_connections_are_opened_and_closed(pair: Pair, tmp_path: Path) -> None:
     """Afterwards nothing of them is held: as many as may be open at once still can be."""
     count, workers, at_once = 10_000, 50, Limits().own_connections

@@ -27,11 +27,12 @@ from tests.support.tubes import UNIX, opened, service
 
 pytestmark = [
     pytest.mark.asyncio(loop_scope="module"),
+    pytest.mark.timeout(900),
     pytest.mark.skipif(bool(reason := why_not()), reason=reason),
 ]
 
-# Seconds in the place of half a minute.
-PATIENCE = 3
+# Seconds in the place of half a minute: enough for ICE where many things are done at once.
+PATIENCE = 10
 # For what is given up, one transport after the other.
 LONG = 100.0
 PIECE = 50_000

@@ -241,6 +241,7 @@ async def test_a_cut_transfer_goes_on_where_it_was(pair: Pair) -> None:
     assert await pair.bob.state(theirs, 4, 5) == (4, 0)
 
 
+@pytest.mark.timeout(1500)
 async def test_a_gigabyte_needs_no_more_memory_than_a_megabyte(pair: Pair) -> None:
     from benchmarks.files import transfer
     from benchmarks.run import memory

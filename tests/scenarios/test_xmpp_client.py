@@ -38,7 +38,7 @@ from telepathy_e2e.xmpp.client import Client, IqRequest, IqTimeout, RosterChange
 from telepathy_e2e.xmpp.jid import bare
 from telepathy_e2e.xmpp.settings import Password, Settings
 from tests.support.prosody import Certificate, Prosody, free_ports
-from tests.support.waiting import PATIENCE
+from tests.support.waiting import PATIENCE, until
 
 WAIT = PATIENCE
 JINGLE = "{urn:xmpp:jingle:1}jingle"
@@ -128,9 +128,7 @@ async def person(prosody: Prosody) -> AsyncIterator[Make]:
     yield make
     for each in made:
         await each.client.disconnect()
-    await asyncio.sleep(0)
-    left = [task.get_name() for task in asyncio.all_tasks() if task.get_name().startswith("xmpp")]
-    assert left == []
+    await until(lambda: not any(t.get_name().startswith("xmpp") for t in asyncio.all_tasks()))
 
 
 @contextmanager
@@ -600,6 +598,7 @@ async def test_no_answer_is_a_timeout_and_a_late_answer_is_ignored(person: Make)
     await online(alice, bob)
     with pytest.raises(IqTimeout):
         await alice.client.send_iq(bob.client.jid, element(JINGLE), timeout=0.3)
+    await until(lambda: held)
     held[0].reply()
     bob.client.on_iq(JINGLE, lambda request: request.reply())
     assert await alice.client.send_iq(bob.client.jid, element(JINGLE)) is None
@@ -643,9 +642,9 @@ async def test_a_contact_list_from_anybody_but_our_server_is_refused(person: Mak
 async def test_the_contact_list_and_presence_become_known(person: Make) -> None:
     alice, bob = person("alice"), person("bob")
     await online(alice, bob)
+    await alice.sees.until(lambda: bob.bare in alice.sees.roster)
     contact = alice.client.contacts()[bob.bare]
     assert (contact.name, contact.subscription, contact.groups) == ("Bob", "both", ("Friends",))
-    assert bob.bare in alice.sees.roster
     bob.client.set_presence("away", "at <lunch>", -3)
     await alice.sees.until(lambda: alice.client.resources(bob.bare)[0].show == "away")
     (resource,) = alice.client.resources(bob.bare)
