@@ -24,7 +24,8 @@ CONFIG = """<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus Configurat
 <busconfig><type>session</type><listen>unix:path={socket}</listen><auth>EXTERNAL</auth>
 <servicedir>{services}</servicedir>
 <policy context="default"><allow send_destination="*" eavesdrop="true"/>
-<allow eavesdrop="true"/><allow own="*"/></policy></busconfig>"""
+<allow eavesdrop="true"/><allow own="*"/></policy>
+<limit name="service_start_timeout">120000</limit></busconfig>"""
 
 # Seconds that anything may take before the demo says what hangs.
 PATIENCE = 120.0

@@ -109,7 +109,8 @@ class Tap:
 
     def _pump(self, source: socket.socket, sink: socket.socket, name: str) -> None:
         buffer = memoryview(bytearray(CHUNK))
-        with (self._recordings / name).open("wb") as recording:
+        # Unbuffered: what has arrived beyond is on record, wherever this thread is by now.
+        with (self._recordings / name).open("wb", buffering=0) as recording:
             try:
                 while count := source.recv_into(buffer):
                     recording.write(buffer[:count])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
@@ -13,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from demo.spy import STRETCH, entropy, stretches_on_the_wire
+from demo.spy import STRETCH, Tap, entropy, stretches_on_the_wire
 from tests.support.waiting import PATIENCE
 
 ROOT = Path(__file__).parents[2]
@@ -48,6 +49,21 @@ def test_the_demo_plays_to_its_end_and_leaves_nothing_behind(short_path: Path) -
     while list(short_path.iterdir()) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not list(short_path.iterdir())
+
+
+def test_what_has_come_through_the_tap_is_on_record(tmp_path: Path) -> None:
+    tap = Tap(tmp_path)
+    port = tap.settings.split()[3].rstrip(",")
+    said = b"the last few bytes"
+    with socket.create_server(("127.0.0.1", 0)) as beyond:
+        tap.map_file.write_text(f"{port} 127.0.0.1 {beyond.getsockname()[1]}\n")
+        with socket.create_connection(("127.0.0.1", int(port))) as near:
+            far, _ = beyond.accept()
+            with far:
+                near.sendall(said)
+                assert far.recv(len(said)) == said
+                assert said in [each.read_bytes() for each in tap.recordings()]
+    tap.close()
 
 
 def test_the_search_finds_a_file_wherever_it_lies_on_the_wire(tmp_path: Path) -> None:
