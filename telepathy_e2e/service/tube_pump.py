@@ -18,6 +18,7 @@ from telepathy_e2e.errors import NotAvailable, PeerError
 from telepathy_e2e.net.streams import TURN, Stream, StreamBroken
 from telepathy_e2e.service.failures import SecurityFailed
 from telepathy_e2e.service.tube_connection import LocalConnection
+from telepathy_e2e.service.tube_pulse import ASK_AFTER, DEAD_AFTER, Pulse
 from telepathy_e2e.service.tube_road import TubeRoad, road_over
 from telepathy_e2e.tasks import TaskOwner
 from telepathy_e2e.tubes.events import (
@@ -48,19 +49,6 @@ AT_ONCE: Final = 3
 FEW: Final = 16
 SMALL: Final = 4096
 
-# Seconds without a byte from the peer: then it is asked for one, and then the road is dead.
-ASK_AFTER: Final = 20.0
-DEAD_AFTER: Final = 40.0
-
-# After so many bytes something more is sent when nothing else has followed for so many seconds:
-# some proxies keep what they have read until more comes. Prosody's of 0.12 takes 8 KiB at a time
-# and passes on half of it; single bytes are four times as many on the road, being protected.
-BURST: Final = 1024
-PUSH_AFTER: Final = 0.05
-# Seconds from one such push to the next, until one has been answered: a proxy that is busy may have
-# found it beside what it was to push, and kept both.
-PUSH_AGAIN: Final = 1.0
-
 # Seconds from the end of one direction of a tube that both sides have closed to that of the other.
 END_SECONDS: Final = 5.0
 
@@ -88,7 +76,7 @@ class Pump:
         mux: the tube's.
         ends: told what happens.
         tasks: those of the road belong to it.
-        ask_after, dead_after: seconds, see above.
+        ask_after, dead_after: seconds, see ``Pulse``.
     """
 
     def __init__(
@@ -103,8 +91,8 @@ class Pump:
         self.mux = mux
         self._ends = ends
         self._tasks = tasks
-        self._ask_after, self._dead_after = ask_after, dead_after
         self._loop = asyncio.get_running_loop()
+        self._pulse = Pulse(self._ask, self._dead, ask_after=ask_after, dead_after=dead_after)
         self._connections: dict[int, LocalConnection] = {}
         self._was_ready = False
         self._closing = self._dropped = False
@@ -114,17 +102,6 @@ class Pump:
         # Directions of the road that have come to their end.
         self._ends_reached = 0
         self._sending = self._scheduled = self._said_all = False
-        self._heard = 0.0
-        # The peer has said something. Before that its people may be asked, and are not hurried.
-        self._spoken = False
-        self._pings = 0
-        self._burst = 0
-        self._watching: asyncio.TimerHandle | None = None
-        self._pushing: asyncio.TimerHandle | None = None
-        # The ping after the last burst; what it pushes has arrived with the answer to it, or to a
-        # later one.
-        self._pushed = 0
-        self._repeating: asyncio.TimerHandle | None = None
         self._ending: asyncio.TimerHandle | None = None
 
     @property
@@ -153,10 +130,8 @@ class Pump:
         self.mux.road_up()
         over = self._over = self._loop.create_future()
         road = self._road = road_over(stream, self, self._tasks)
-        self._ends_reached, self._said_all, self._burst = 0, False, 0
-        self._heard = self._loop.time()
-        if self._spoken:
-            self._watch()
+        self._ends_reached, self._said_all = 0, False
+        self._pulse.begin()
         try:
             road.start()
             self._send()
@@ -168,10 +143,9 @@ class Pump:
             # All has arrived; whoever closes the road first is not waited for.
         finally:
             self._road = None
-            for timer in (self._watching, self._pushing, self._repeating, self._ending):
-                if timer is not None:
-                    timer.cancel()
-            self._pushing = self._repeating = None
+            self._pulse.end()
+            if self._ending is not None:
+                self._ending.cancel()
             over.cancel()
             await road.close()
 
@@ -179,10 +153,7 @@ class Pump:
 
     def received(self, data: bytes) -> None:
         """Something came from the contact. Raises: PeerError, StreamBroken."""
-        self._heard = self._loop.time()
-        if not self._spoken:
-            self._spoken = True
-            self._watch()
+        self._pulse.heard()
         if self._road is None or self._dropped:
             return  # what follows a gap makes no sense, and nobody is left to hear it
         if data:
@@ -192,11 +163,11 @@ class Pump:
         else:
             raise StreamBroken("the tube's stream ended before the tube")
 
-    def room(self) -> None:
+    def not_full(self) -> None:
         """The road takes more."""
         self._send()
 
-    def ended(self) -> None:
+    def all_sent(self) -> None:
         """All is on the road."""
         self._reached_end()
 
@@ -243,12 +214,12 @@ class Pump:
     def _reached_end(self) -> None:
         self._ends_reached += 1
         if self._ends_reached == 2:
-            self._end()
+            self._finish()
         else:
             # Who has said all waits for the other's last word, and not for ever.
-            self._ending = self._loop.call_later(END_SECONDS, self._end)
+            self._ending = self._loop.call_later(END_SECONDS, self._finish)
 
-    def _end(self) -> None:
+    def _finish(self) -> None:
         if not self._over.done():
             self._over.set_result(None)
 
@@ -266,14 +237,12 @@ class Pump:
                 if not (mux.pending and (chunk := mux.data_to_send(road.piece))):
                     break
                 road.send(chunk)
-                self._burst += len(chunk)
+                self._pulse.sent(len(chunk))
                 if events := mux.events():
                     self._happened(events)
             else:
                 self._send_soon()
                 return
-            if self._burst >= BURST and self._pushing is None:
-                self._push(0)
             if mux.finished:
                 self._said_all = True
                 road.end()
@@ -292,44 +261,13 @@ class Pump:
         self._scheduled = False
         self._send()
 
-    def _push(self, before: int) -> None:
-        """Something more, once nothing has followed a burst; looked at now and then."""
-        self._pushing = None
-        if self._burst == before:
-            self._burst = 0
-            self._ask()
-            self._pushed = self._pings
-            if self._repeating is None:
-                self._repeating = self._loop.call_later(PUSH_AGAIN, self._push_again)
-        else:
-            self._pushing = self._loop.call_later(PUSH_AFTER, self._push, self._burst)
-
-    def _push_again(self) -> None:
-        self._ask()
-        self._repeating = self._loop.call_later(PUSH_AGAIN, self._push_again)
-
-    def _answered(self, ping: int) -> None:
-        if ping >= self._pushed and self._repeating is not None:
-            self._repeating.cancel()
-            self._repeating = None
-
-    def _watch(self) -> None:
-        """Whether the road lives: looked at when it might not, and not for every byte."""
-        silent = self._loop.time() - self._heard
-        if silent >= self._dead_after:
-            self.lost(StreamBroken("nothing came from the contact for long"))
-            return
-        following = self._ask_after
-        if silent >= self._ask_after:
-            self._ask()
-            following = self._dead_after
-        self._watching = self._loop.call_later(max(0.001, following - silent), self._watch)
-
-    def _ask(self) -> None:
-        self._pings += 1
+    def _ask(self, number: int) -> None:
         with contextlib.suppress(PeerError):  # the tube is over anyway
-            self.mux.ping(self._pings)
+            self.mux.ping(number)
         self._send()
+
+    def _dead(self) -> None:
+        self.lost(StreamBroken("nothing came from the contact for long"))
 
     # -- what the multiplexer says ---------------------------------------------------------------
 
@@ -381,7 +319,7 @@ class Pump:
                 self._closing = True
                 self._ends.tube_closing()
             case Pong(number):
-                self._answered(number)
+                self._pulse.answered(number)
             case Finished():
                 pass  # whoever sends next sees it
 

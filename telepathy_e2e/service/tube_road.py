@@ -32,10 +32,10 @@ class User(Protocol):
         Raises: PeerError: it makes no sense.
         """
 
-    def room(self) -> None:
+    def not_full(self) -> None:
         """The road is not ``full`` any more."""
 
-    def ended(self) -> None:
+    def all_sent(self) -> None:
         """What was sent before ``end`` is on its way, and our direction has ended."""
 
     def lost(self, error: BaseException) -> None:
@@ -189,7 +189,7 @@ class SocketRoad:
         if self._ending:
             self._end()
         else:
-            self._user.room()
+            self._user.not_full()
 
     def _wait(self) -> None:
         if self._stream.unsent and not self._waiting:
@@ -198,7 +198,7 @@ class SocketRoad:
 
     def _end(self) -> None:
         self._sock.end_now()
-        self._user.ended()
+        self._user.all_sent()
 
     def _broke(self, error: BaseException) -> None:
         self._running = self._reading = False
@@ -270,9 +270,9 @@ class TaskRoad:
             if self._waiting:
                 await self._stream.write(self._waiting)
                 self._waiting = b""
-                self._user.room()
+                self._user.not_full()
         await self._stream.write_eof()
-        self._user.ended()
+        self._user.all_sent()
 
     def _done(self, task: asyncio.Task[None]) -> None:
         if task in self._both and not task.cancelled() and (error := task.exception()) is not None:

@@ -14,9 +14,10 @@ import pytest
 from telepathy_e2e.errors import NotAvailable, PeerError
 from telepathy_e2e.net.streams import SocketStream, StreamBroken
 from telepathy_e2e.role import Role
-from telepathy_e2e.service import tube_pump
+from telepathy_e2e.service import tube_pulse, tube_pump
 from telepathy_e2e.service.secure_stream import SecureStream
-from telepathy_e2e.service.tube_pump import BURST, Pump
+from telepathy_e2e.service.tube_pulse import BURST
+from telepathy_e2e.service.tube_pump import Pump
 from telepathy_e2e.service.tube_road import SocketRoad
 from telepathy_e2e.tasks import TaskOwner
 from telepathy_e2e.tubes.events import Reason
@@ -523,9 +524,9 @@ async def test_a_stream_that_ends_before_the_tube_is_a_lost_road() -> None:
 
 async def test_silence_is_asked_about_and_a_contact_who_lives_answers() -> None:
     async with tube(ask_after=0.05, dead_after=3600.0) as (alice, _bob):
-        heard = alice.pump._heard
-        await until(lambda: alice.pump._pings and alice.pump._heard > heard)
-        alice.pump._watch()
+        heard = alice.pump._pulse.last_heard
+        await until(lambda: alice.pump._pulse.asked and alice.pump._pulse.last_heard > heard)
+        alice.pump._pulse.look()
         assert alice.road is not None
         assert not alice.road.done()
 
@@ -538,10 +539,10 @@ async def test_who_has_said_nothing_yet_may_still_be_asking_his_people() -> None
     try:
         await asyncio.sleep(0.2)
         assert not road.done()
-        alice.pump._dead_after = 3600.0
+        alice.pump._pulse._dead_after = 3600.0
         bob.start(other)
         await until(lambda: alice.ready and bob.ready)
-        await until(lambda: alice.pump._pings)
+        await until(lambda: alice.pump._pulse.asked)
     finally:
         await alice.stop()
         await bob.stop()
@@ -552,13 +553,13 @@ async def test_silence_that_goes_on_is_the_end_of_the_road() -> None:
         bob.stream.other = Pipe()  # nothing of what Bob sends arrives
         assert alice.road is not None
         for silence, asked in ((2900.0, 0), (3100.0, 1)):
-            alice.pump._heard = asyncio.get_running_loop().time() - silence
-            alice.pump._watch()
+            alice.pump._pulse.last_heard = asyncio.get_running_loop().time() - silence
+            alice.pump._pulse.look()
             await turns()
-            assert alice.pump._pings == asked
+            assert alice.pump._pulse.asked == asked
             assert not alice.road.done()
-        alice.pump._dead_after = 3100.0
-        alice.pump._watch()
+        alice.pump._pulse._dead_after = 3100.0
+        alice.pump._pulse.look()
         with pytest.raises(StreamBroken):
             await within(alice.road)
 
@@ -570,24 +571,24 @@ async def test_something_follows_a_burst_once_it_is_over() -> None:
         await until(lambda: number in alice.programs)
         await client.write(b"a key")
         assert await exactly(alice.programs[number], 5) == b"a key"
-        assert not bob.pump._pings
+        assert not bob.pump._pulse.asked
         await client.write(bytes(BURST))
         await exactly(alice.programs[number], BURST)
-        await until(lambda: bob.pump._pings == 1)
-        assert not alice.pump._pings  # her answer is none
+        await until(lambda: bob.pump._pulse.asked == 1)
+        assert not alice.pump._pulse.asked  # her answer is none
 
 
 async def test_more_follows_a_burst_until_it_is_answered(monkeypatch: pytest.MonkeyPatch) -> None:
     """A proxy that is busy may find the first of it beside the burst, and keep both."""
-    monkeypatch.setattr(tube_pump, "PUSH_AGAIN", 0.01)
+    monkeypatch.setattr(tube_pulse, "PUSH_AGAIN", 0.01)
     async with tube() as (alice, bob):
         number, client = bob.open()
         await until(lambda: number in alice.programs)
         answers, alice.stream.other = alice.stream.other, Pipe()
         await client.write(bytes(BURST))
-        await until(lambda: bob.pump._pings >= 3)
+        await until(lambda: bob.pump._pulse.asked >= 3)
         alice.stream.other = answers
-        await until(lambda: bob.pump._repeating is None)
+        await until(lambda: bob.pump._pulse._repeating is None)
 
 
 async def test_nonsense_ends_the_tube() -> None:
@@ -659,10 +660,10 @@ async def test_who_has_said_the_last_word_answers_nothing_any_more(
         bob.pump._road.pause()
         await alice.programs[number].write_eof()
         await until(lambda: alice.pump._said_all)
-        bob.pump._ask()  # something was asked before the last word was heard,
-        heard = alice.pump._heard
-        await until(lambda: alice.pump._heard > heard)
-        alice.pump._ask()  # or is asked after it was said
+        bob.pump._pulse._ask()  # something was asked before the last word was heard,
+        heard = alice.pump._pulse.last_heard
+        await until(lambda: alice.pump._pulse.last_heard > heard)
+        alice.pump._pulse._ask()  # or is asked after it was said
         bob.pump._road.resume()
         for end in (alice, bob):
             assert end.road is not None
