@@ -18,6 +18,7 @@ from telepathy_e2e.errors import DoesNotExist, InvalidArgument, NotAvailable
 from telepathy_e2e.trust import identity_files
 from telepathy_e2e.trust.identities import FileIdentities
 from telepathy_e2e.xtls.identity import make_identity
+from tests.support.waiting import PATIENCE
 
 WALL = datetime(2026, 3, 1, 12, tzinfo=UTC)
 ALICE, BOB = "alice@example.org", "bob@example.org"
@@ -179,6 +180,7 @@ def test_another_process_that_writes_is_waited_for_but_not_for_ever(
 
 
 def _make(directory: Path, answers: multiprocessing.Queue[bytes]) -> None:
+    pytest.MonkeyPatch().setattr(store, "LOCK_PATIENCE", PATIENCE)  # a process of its own
     answers.put(Store(directory).find_or_make(ALICE, WALL).certificate)
 
 
@@ -188,7 +190,7 @@ def test_two_processes_make_one_identity(directory: Path) -> None:
     others = [context.Process(target=_make, args=(directory, answers)) for _ in range(3)]
     for each in others:
         each.start()
-    found = {answers.get(timeout=60) for _ in others}
+    found = {answers.get(timeout=PATIENCE) for _ in others}
     for each in others:
         each.join()
     answers.close()
