@@ -35,7 +35,7 @@ from telepathy_e2e.service.call_media import Choice
 from telepathy_e2e.service.call_roads import Roads
 from telepathy_e2e.service.call_security import CallSecurity
 from telepathy_e2e.service.call_words import MediaType
-from telepathy_e2e.service.failures import SecurityFailed
+from telepathy_e2e.service.failures import REASON_GRACE, SecurityFailed
 from telepathy_e2e.tasks import TaskOwner
 from telepathy_e2e.xtls.association import Handshake
 
@@ -45,9 +45,6 @@ if TYPE_CHECKING:
     from telepathy_e2e.service.sessions import Link
 
 log = logging.getLogger(__name__)
-
-# Seconds that the reason may come after the media ended: a few round trips through the servers.
-REASON_GRACE = 2.0
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import Enum, auto
+from typing import Final
 
 from telepathy_e2e.errors import (
     E2EError,
@@ -13,6 +14,10 @@ from telepathy_e2e.errors import (
 )
 from telepathy_e2e.net.streams import StreamBroken
 from telepathy_e2e.xmpp.client import IqTimeout, StanzaError
+
+# Seconds in which the peer's reason may come after his road broke: he says it through the servers,
+# which takes a few round trips longer.
+REASON_GRACE: Final = 2.0
 
 
 class Fault(Enum):

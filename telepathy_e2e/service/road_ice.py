@@ -20,7 +20,7 @@ from telepathy_e2e.net.streams import Stream, StreamBroken
 from telepathy_e2e.role import Role
 from telepathy_e2e.service.account import Account
 from telepathy_e2e.service.call_servers import find_servers
-from telepathy_e2e.service.failures import SecurityFailed
+from telepathy_e2e.service.failures import REASON_GRACE, SecurityFailed
 from telepathy_e2e.service.road_attempt import NoWay, Protection
 from telepathy_e2e.service.sessions import Link
 from telepathy_e2e.tasks import TaskOwner
@@ -37,10 +37,6 @@ ICE_TIMEOUT: Final = 12.0
 
 #: Seconds more for DTLS and SCTP, once there is a way: a lost packet is three of them.
 CHANNEL_TIMEOUT: Final = 15.0
-
-#: Seconds. A peer that does not like our certificate breaks the handshake off and says why through
-#: the servers, which takes longer.
-REASON_GRACE: Final = 2.0
 
 #: Transport-infos of the peer that wait for our sockets.
 MAX_EARLY: Final = 32

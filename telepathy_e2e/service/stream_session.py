@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Coroutine
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar
 from xml.etree.ElementTree import Element
 
 from telepathy_e2e.errors import (
@@ -28,6 +28,7 @@ from telepathy_e2e.net.streams import Stream, StreamBroken
 from telepathy_e2e.role import Role
 from telepathy_e2e.service.account import Account
 from telepathy_e2e.service.failures import (
+    REASON_GRACE,
     Fault,
     NoRoad,
     SecurityFailed,
@@ -40,9 +41,6 @@ from telepathy_e2e.service.security import Security
 from telepathy_e2e.service.sessions import Link
 from telepathy_e2e.tasks import TaskOwner
 from telepathy_e2e.xmpp.client import IqTimeout, Resource, StanzaError
-
-# Seconds in which the reason may come after the road broke: a few round trips through the servers.
-REASON_GRACE: Final = 2.0
 
 
 class StreamSession:

@@ -26,6 +26,7 @@ from telepathy_e2e.jingle.stanzas import Content
 from telepathy_e2e.net.streams import Stream, StreamBroken
 from telepathy_e2e.role import Role
 from telepathy_e2e.service.failures import (
+    REASON_GRACE,
     Fault,
     NoRoad,
     SessionFailed,
@@ -33,7 +34,7 @@ from telepathy_e2e.service.failures import (
     road_broke,
 )
 from telepathy_e2e.service.protected_peer import ProtectedPeer
-from telepathy_e2e.service.stream_session import REASON_GRACE, StreamSession
+from telepathy_e2e.service.stream_session import StreamSession
 from telepathy_e2e.service.xml_stream_security import StreamSecurity
 from telepathy_e2e.xmpp.client import Resource
 from telepathy_e2e.xmpp.iq import IQ, IQ_TIMEOUT, Iqs

@@ -522,6 +522,17 @@ async def test_a_stream_that_ends_before_the_tube_is_a_lost_road() -> None:
             await within(bob.road)
 
 
+async def test_what_comes_after_a_loss_is_not_read() -> None:
+    """Some of it is missing, and the rest would end the tube."""
+    async with tube() as (alice, _bob):
+        alice.pump.lost(StreamBroken("gone"))
+        alice.pump.received(header(Kind.DATA, 4, 1) + b"x")
+        assert alice.road is not None
+        with pytest.raises(StreamBroken):
+            await within(alice.road)
+        alice.pump.mux.road_up()  # another can carry on
+
+
 async def test_silence_is_asked_about_and_a_contact_who_lives_answers() -> None:
     async with tube(ask_after=0.05, dead_after=3600.0) as (alice, _bob):
         heard = alice.pump._pulse.last_heard
