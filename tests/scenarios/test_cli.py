@@ -21,6 +21,24 @@ from tests.support.waiting import PATIENCE
 
 WAIT = PATIENCE
 
+# tpe2e that stops itself (SIGSTOP) as soon as it has told of progress for the first time: whoever
+# is told may come too late to stop a transfer.
+STOPS = """
+import os, signal, sys
+from telepathy_e2e.cli import output
+from telepathy_e2e.cli.main import main
+
+moved = output._JsonMeter.moved
+
+def told_and_stopped(self, count):
+    output._JsonMeter.moved = moved
+    self.moved(count)
+    os.kill(os.getpid(), signal.SIGSTOP)
+
+output._JsonMeter.moved = told_and_stopped
+sys.exit(main())
+"""
+
 
 class Command:
     """A running ``tpe2e … --json``."""
@@ -40,10 +58,12 @@ class Command:
                     return event
 
     async def end(self) -> int:
-        """The exit code."""
+        """The exit code; as long as it says something, it is waited for."""
+        event: dict[str, Any] | None = {}
+        while event is not None:
+            async with asyncio.timeout(WAIT):
+                event = await self._next()
         async with asyncio.timeout(WAIT):
-            while await self._next() is not None:
-                pass
             return await self.process.wait()
 
     def last(self, name: str) -> dict[str, Any]:
@@ -74,10 +94,17 @@ class Desk:
         self._commands: list[Command] = []
 
     async def start(self, *words: str, **environment: str) -> Command:
+        return await self.start_as(("-m", "telepathy_e2e.cli.main"), *words, **environment)
+
+    async def start_as(self, program: tuple[str, ...], *words: str, **environment: str) -> Command:
+        """Run tpe2e.
+
+        Args:
+            program: what Python is told to run as that.
+        """
         process = await asyncio.create_subprocess_exec(
             sys.executable,
-            "-m",
-            "telepathy_e2e.cli.main",
+            *program,
             *words,
             "--json",
             env={
@@ -127,9 +154,17 @@ async def desks(prosody: Prosody) -> AsyncIterator[tuple[Desk, Desk]]:
 
 @pytest.fixture
 async def alice_and_bob(desks: tuple[Desk, Desk]) -> tuple[Desk, Desk]:
-    """Both logged in."""
+    """Both logged in, and Alice has heard of it."""
     for desk in desks:
         await desk.connect()
+    side = desks[0].side
+
+    def available() -> set[int]:
+        """Herself and others, by handle."""
+        told = [each.body[0] for each in side.signals if each.member == "PresencesChanged"]
+        return {who for each in told for who, presence in each.items() if presence[0] == 2}
+
+    await side.signal(lambda _: len(available()) == 2)
     return desks
 
 
@@ -151,8 +186,14 @@ def downloads(tmp_path: Path) -> Path:
     return path
 
 
-async def receiving(bob: Desk, downloads: Path, *words: str) -> Command:
-    receive = await bob.start("receive", "--once", "--accept-all", "--dir", str(downloads), *words)
+async def receiving(bob: Desk, downloads: Path, *words: str, stops: bool = False) -> Command:
+    """Bob waits for a file.
+
+    Args:
+        stops: the command stands still as soon as it gets something.
+    """
+    command = ("receive", "--once", "--accept-all", "--dir", str(downloads), *words)
+    receive = await (bob.start_as(("-c", STOPS), *command) if stops else bob.start(*command))
     await receive.event("waiting")
     return receive
 
@@ -316,11 +357,10 @@ async def test_an_interrupted_transfer_is_resumed(
 ) -> None:
     alice, bob = alice_and_bob
     file = make_file(tmp_path, 60_000_000)
-    receive = await receiving(bob, downloads)
-    send = await alice.start("send", str(file), bob.jid)
     # The receiver stands still, so that the transfer is surely under way.
+    receive = await receiving(bob, downloads, stops=True)
+    send = await alice.start("send", str(file), bob.jid)
     await receive.event("progress")
-    receive.process.send_signal(signal.SIGSTOP)
     await send.event("progress")
     send.process.send_signal(signal.SIGINT)
     assert await send.end() == 130
@@ -341,10 +381,9 @@ async def test_a_running_transfer_is_verified_from_another_terminal(
 ) -> None:
     alice, bob = alice_and_bob
     file = make_file(tmp_path, 60_000_000)
-    receive = await receiving(bob, downloads)
+    receive = await receiving(bob, downloads, stops=True)
     send = await alice.start("send", str(file), bob.jid)
     await receive.event("progress")
-    receive.process.send_signal(signal.SIGSTOP)
     send.process.send_signal(signal.SIGSTOP)
     hers = await alice.start("verify", bob.jid, "--sas-matches", "stdin")
     his = await bob.start("verify", "--sas-matches", "stdin")

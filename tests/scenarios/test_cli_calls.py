@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.scenarios.test_cli import WAIT, Command, Desk
-from tests.support.calls import loudness, tone_share
+from tests.support.calls import loudness, tone_share, written
 from tests.support.prosody import Prosody
 from tests.support.side import Side
 
@@ -88,6 +88,7 @@ async def test_they_talk_read_figures_and_the_callee_hangs_up(
     fingerprints = call.last("done")["own_fingerprints"]
     assert fingerprints
     assert fingerprints == answer.last("done")["peer_fingerprints"]
+    await written(heard)
     assert tone_share(heard, 600) > 0.5
 
 
@@ -122,15 +123,18 @@ async def test_nothing_is_heard_before_somebody_is_verified_where_that_is_demand
         *(alice, bob, "--any", "--once", *demand),
         *("--audio-source", "tone", "--audio-sink", f"file:{heard}"),
     )
-    call = await alice.start("call", bob.jid, *TONE, *demand, "--seconds", "2")
+    call = await alice.start("call", bob.jid, *TONE, *demand)
     await asyncio.gather(call.event("sas"), answer.event("sas"))
     assert not heard.exists()
     for command in (call, answer):
         assert "talking" not in [each["event"] for each in command.events]
     await call.answer("yes")
     await answer.answer("yes")
+    await figures(answer, level_received=-30)
+    await alice.run("hangup")
     assert await call.end() == 0
     assert await answer.end() == 0
+    await written(heard)
     assert call.last("done")["verified_methods"] == ["sas"]
     assert loudness(heard) > 0.01
 
