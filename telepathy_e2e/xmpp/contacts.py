@@ -75,6 +75,7 @@ class Contacts:
         self._version = ""
         self._steps: Iterator[list[RosterChange]] | None = None
         self._unsaved = False
+        self._saving = asyncio.Lock()
         self._again = asyncio.Event()
         self._writers: dict[str, asyncio.Lock] = {}
         # Items that we are about to change, and whether the server has pushed them meanwhile.
@@ -235,17 +236,18 @@ class Contacts:
         await self.close()
 
     async def close(self) -> None:
-        """What has changed goes to the disk."""
-        if self._cache is None or not self._unsaved:
-            return
-        self._unsaved = False
-        cache, version, copy = self._cache, self._version, Roster()
-        copy.contacts = dict(self._roster.contacts)
-        if version and self._roster.complete:
-            await asyncio.to_thread(lambda: cache.write(version, copy.element()))
-        else:
-            # A copy that lacks somebody must not be claimed to be the list.
-            await asyncio.to_thread(cache.drop)
+        """What has changed goes to the disk, and is there when this returns."""
+        async with self._saving:  # what is being written is waited for
+            if self._cache is None or not self._unsaved:
+                return
+            self._unsaved = False
+            cache, version, copy = self._cache, self._version, Roster()
+            copy.contacts = dict(self._roster.contacts)
+            if version and self._roster.complete:
+                await asyncio.to_thread(lambda: cache.write(version, copy.element()))
+            else:
+                # A copy that lacks somebody must not be claimed to be the list.
+                await asyncio.to_thread(cache.drop)
 
 
 def _query(item: Element) -> Element:

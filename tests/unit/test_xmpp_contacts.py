@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +19,7 @@ from telepathy_e2e.xmpp.contacts import Contacts
 from telepathy_e2e.xmpp.iq import StanzaError
 from telepathy_e2e.xmpp.roster import RosterChange
 from telepathy_e2e.xmpp.roster_cache import RosterCache
+from tests.support.waiting import PATIENCE
 
 
 def query(*items: str, ver: str = "") -> Element:
@@ -114,6 +116,32 @@ async def test_a_list_that_was_cut_is_not_claimed(
     await server.fetch(query("<item jid='a@x'/>", "<item jid='b@x'/>", ver="v1"))
     await server.contacts.close()
     assert cache.read() is None
+    await server.tasks.close()
+
+
+async def test_a_list_that_is_being_written_is_on_the_disk_when_all_is_closed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "SAVE_SECONDS", 0.0)
+    cache = RosterCache(tmp_path, "me@x")
+    begun, go_on, write = asyncio.Event(), threading.Event(), cache.write
+    loop = asyncio.get_running_loop()
+
+    def slowly(version: str, query: Element) -> None:
+        loop.call_soon_threadsafe(begun.set)
+        assert go_on.wait(PATIENCE)
+        write(version, query)
+
+    monkeypatch.setattr(cache, "write", slowly)
+    server = Server(cache)
+    await server.fetch(query("<item jid='a@x'/>", ver="v1"))
+    await begun.wait()
+    closing = asyncio.ensure_future(server.contacts.close())
+    await asyncio.sleep(0)
+    assert not closing.done()
+    go_on.set()
+    await closing
+    assert cache.read() is not None
     await server.tasks.close()
 
 
