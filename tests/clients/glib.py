@@ -22,6 +22,9 @@ FILE_TRANSFER = CHANNEL + ".Type.FileTransfer"
 REQUESTS = TP + "Connection.Interface.Requests"
 PROPERTIES = "org.freedesktop.DBus.Properties"
 
+# Milliseconds for an answer; D-Bus's own 25 s are little on a busy machine.
+PATIENCE = 60_000
+
 # Kept: GIO closes its connection, and forgets who listens, when nobody refers to it.
 BUS = Gio.bus_get_sync(Gio.BusType.SESSION, None)
 
@@ -35,7 +38,8 @@ def call(path: str, target: str, interface: str, member: str, arguments: Any, re
     """Call an object of the connection at ``path``; the reply, as a GLib.Variant."""
     kind = GLib.VariantType(reply)
     flags = Gio.DBusCallFlags.NONE
-    return BUS.call_sync(name_of(path), target, interface, member, arguments, kind, flags, -1, None)
+    asked = (name_of(path), target, interface, member, arguments)
+    return BUS.call_sync(*asked, kind, flags, PATIENCE, None)
 
 
 def subscribe(path: str, target: str, member: str, heard: Callable[[Any], None]) -> None:
@@ -45,7 +49,7 @@ def subscribe(path: str, target: str, member: str, heard: Callable[[Any], None])
     daemon = ("org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus")
     flags = Gio.DBusCallFlags.NONE
     # GIO drops what a well-known name says before it has asked whose that is.
-    owner = BUS.call_sync(*daemon, "GetNameOwner", asked, kind, flags, -1, None).unpack()[0]
+    owner = BUS.call_sync(*daemon, "GetNameOwner", asked, kind, flags, PATIENCE, None).unpack()[0]
     BUS.signal_subscribe(
         owner,
         None,

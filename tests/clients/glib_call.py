@@ -1,4 +1,6 @@
-"""telepathy-glib calls: CONNECTION CONTACT. It says what it sees, presses a key, and hangs up."""
+"""telepathy-glib calls: CONNECTION CONTACT. It says what it sees, presses a key, and hangs up when
+it is told a line.
+"""
 
 from __future__ import annotations
 
@@ -97,7 +99,13 @@ def main(path: str, contact: str) -> None:
             sending=int(stream.get_local_sending_state()),
             members=[each.get_identifier() for each in stream.get_remote_members()],
         )
+        GLib.io_add_watch(
+            sys.stdin.fileno(), GLib.PRIORITY_DEFAULT, GLib.IOCondition.IN, heard, channel
+        )
+
+    def heard(_: int, __: Any, channel: Any) -> bool:
         channel.hangup_async(2, "", "", hung_up)
+        return False
 
     def hung_up(channel: Any, result: Any) -> None:
         try:

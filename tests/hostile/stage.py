@@ -20,6 +20,7 @@ from tests.support.side import (
     DBusFailure,
     Side,
 )
+from tests.support.waiting import PATIENCE
 
 ERROR = TP + "Error."
 ENCRYPTION_ERROR = ERROR + "EncryptionError"
@@ -31,8 +32,8 @@ OPEN, COMPLETED, CANCELLED = 3, 4, 5
 LOCAL_STOPPED, REMOTE_STOPPED, LOCAL_ERROR, REMOTE_ERROR = 2, 3, 4, 5
 """File_Transfer_State_Change_Reason."""
 
-# Seconds. Twice what the wire format gives a hello.
-LONGEST = 60.0
+# Seconds: what the wire format gives a hello, and what must come then.
+LONGEST = 30.0 + PATIENCE
 
 BOTH_HANDLE_QUESTIONS: dict[str, Any] = {
     "alice_handles": (FILE_TRANSFER, VERIFICATION),

@@ -160,6 +160,7 @@ async def test_a_remembered_key_makes_a_relay_an_alarm() -> None:
         assert_nothing_delivered(outcome)
         assert (outcome.alice.state, outcome.alice.error) == (CANCELLED, UNTRUSTED)
         # Her no is remembered as well, and verifies nobody.
+        await trust.pinned("rejected")
         assert [each.methods for each in trust.pins()] == [("sas",), ("rejected",)]
         assert not any(
             isinstance(each, protection.CeremonyEnded) and each.outcome is VerifyOutcome.VERIFIED

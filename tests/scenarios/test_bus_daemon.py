@@ -158,10 +158,13 @@ async def test_it_leaves_with_the_bus(desktop: Desktop) -> None:
 
 
 async def test_a_second_one_says_why_it_does_not_start(desktop: Desktop) -> None:
-    await desktop.pid()
+    first = _start(desktop, "--persist")  # one that may leave would, while the other starts
+    await desktop.client.until(lambda m: m.member == "NameOwnerChanged" and m.body[0] == NAME)
     code, said = await _ended(_start(desktop))
     assert code == 1
     assert "already" in said
+    first.terminate()
+    assert (await _ended(first))[0] == 0
 
 
 async def test_without_a_bus_it_says_so(desktop: Desktop, tmp_path: Path) -> None:

@@ -129,8 +129,9 @@ async def test_an_account_comes_online_with_its_presence_and_goes(
 ) -> None:
     account = await Accounts.create(client, prosody, PASSWORD)
     await account.request(2, "available", "hello")
-    shown = await account.until(lambda a: a["CurrentPresence"] == (2, "available", "hello"))
-    assert shown["ConnectionStatus"] == 0
+    shown = await account.until(
+        lambda a: a["CurrentPresence"] == (2, "available", "hello") and a["ConnectionStatus"] == 0
+    )
     name = shown["Connection"][1:].replace("/", ".")
     await account.request(1, "offline", "")
     await client.until(

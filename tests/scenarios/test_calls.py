@@ -115,7 +115,7 @@ async def test_people_verify_while_they_talk(pair: Pair) -> None:
     for one in (ours, theirs):
         await one.side.changed(one.path, SECURABLE, "Verified", True)
         assert await one.property(E2E, "VerifiedBy") == "sas"
-        assert await one.state() == ACTIVE
+        await one.until(ACTIVE)
 
 
 async def test_who_rejects_hangs_up_at_once(pair: Pair) -> None:
@@ -206,7 +206,7 @@ async def test_pictures_are_added_and_taken_away(pair: Pair) -> None:
     # The end of its media is not the end of the call, now or a little later.
     heard = (await theirs.figures(packets_received=1))["packets-received"]
     await theirs.figures(packets_received=heard + 150)
-    assert await ours.state() == await theirs.state() == ACTIVE
+    await asyncio.gather(ours.until(ACTIVE), theirs.until(ACTIVE))
 
 
 async def test_who_is_asked_not_to_send_stops_and_begins_again_when_he_wants(pair: Pair) -> None:

@@ -227,7 +227,7 @@ async def test_packets_under_a_wrong_key_are_dropped_and_the_call_goes_on(bench:
         assert figures["packets-received"] == 0
         await talker.engine.open_content("voice", "m", send=OPUS, receive=OPUS, source="tone")
         await theirs.figures(packets_received=20)
-        assert await theirs.state() == ACTIVE
+        await theirs.until(ACTIVE)
     finally:
         await talker.engine.close()
 
@@ -292,7 +292,7 @@ async def test_another_association_is_refused_and_the_call_goes_on(bench: Bench)
         await talker.session.wait("transport-reject")
         sent = (await theirs.figures(packets_sent=1))["packets-sent"]
         await theirs.figures(packets_sent=sent + 25)
-        assert await theirs.state() == ACTIVE
+        await theirs.until(ACTIVE)
     finally:
         await talker.engine.close()
 
@@ -316,7 +316,7 @@ async def test_who_looks_for_other_ways_all_the_time_holds_no_sockets(
         # The way that there is carries on meanwhile.
         sent = (await theirs.figures(packets_sent=1))["packets-sent"]
         await theirs.figures(packets_sent=sent + 25)
-        assert await theirs.state() == ACTIVE
+        await theirs.until(ACTIVE)
     finally:
         await talker.engine.close()
 
@@ -343,7 +343,7 @@ async def test_a_road_that_one_content_had_for_itself_takes_nothing_but_that_alo
         assert (removed.body[0], removed.body[1][1]) == (added, 13)
         sent = (await theirs.figures(packets_sent=1))["packets-sent"]
         await theirs.figures(packets_sent=sent + 50)
-        assert await theirs.state() == ACTIVE
+        await theirs.until(ACTIVE)
         assert await theirs.contents() == [first]
     finally:
         await talker.engine.close()
@@ -358,7 +358,7 @@ async def test_a_flood_of_contents_is_bounded(bench: Bench) -> None:
             answers.append(await talker.session.send("content-add", added))
         assert answers.count(("", "")) < 10
         assert len(await theirs.contents()) <= 8
-        assert await theirs.state() == ACTIVE
+        await theirs.until(ACTIVE)
     finally:
         await talker.engine.close()
 

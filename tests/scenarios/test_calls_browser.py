@@ -246,7 +246,7 @@ async def test_holding_and_adding_pictures_with_a_browser(
         # It takes no more contents in the middle of a call; the call goes on without.
         content = await alice.cm(ours.path, CALL, "AddContent", "suu", "face", 1, 3)
         await alice.signal(lambda each: each.member == "ContentRemoved" and each.body[0] == content)
-        assert await ours.state() == ACTIVE
+        await ours.until(ACTIVE)
         assert len(await ours.contents()) == 1
         await ours.hangup()
         await browser.event("terminated")

@@ -51,6 +51,7 @@ async def test_telepathy_glib_calls_presses_keys_and_hangs_up(prosody: Prosody) 
                 "sending": 2,
                 "members": [bob],
             }
+            glib.tell("hang up")
             await theirs.until(ENDED)
             await glib.event("state", state=ENDED, reason=2)
             assert await glib.ended() == 0

@@ -154,6 +154,7 @@ async def test_a_request_is_seen_with_its_words_and_granted(people: tuple[Person
     await dora.until_states(emil.jid, YES, NO, "")
     await dora.signal("PresencesChanged", lambda body: body[0].get(hers) == (2, "available", ""))
     both = [member for member, _ in emil.told("ContactsChangedWithID", "ContactsChanged")]
+    both = both[: len(both) // 2 * 2]  # the second of a pair may be on its way
     assert both[:2] == ["ContactsChangedWithID", "ContactsChanged"]
     assert both[::2] == ["ContactsChangedWithID"] * (len(both) // 2)
 
@@ -245,7 +246,7 @@ async def test_groups_are_seen_by_another_program_of_the_same_account(
         await dora.call(GROUPS, "SetGroupMembers", "sau", "Work", handles[1:2])
         await dora.call(GROUPS, "RemoveFromGroup", "sau", "Pals", handles[2:])
         theirs = [await other.handle(jid) for jid in jids]
-        await other.signal("GroupsChanged", lambda body: body[0] == theirs[2:] and body[2])
+        await other.signal("GroupsChanged", lambda body: body == [theirs[2:], [], ["Pals"]])
         shown = [(await other.attributes(jid, GROUPS))["groups"] for jid in jids]
         assert shown == [["Pals"], ["Pals", "Work"], []]
         assert (await other.attributes(jids[1], ALIASING))["alias"] == "Number one"

@@ -18,6 +18,7 @@ from telepathy_e2e.attest import identity, own
 from telepathy_e2e.attest.statement import IDENTITY, signed_by_identity, vouching
 from telepathy_e2e.handler.pins import LEAP_OF_FAITH, Alarm, Pin
 from telepathy_e2e.xtls.identity import identity_fingerprint, make_identity
+from tests.support.chat import sees
 from tests.support.notifications import desktop
 from tests.support.pair import Pair, parameters
 from tests.support.prosody import Prosody
@@ -38,6 +39,7 @@ from tests.support.waiting import PATIENCE
 from tests.unit.test_attest_identity import NOW, Device
 
 DATA = secrets.token_bytes(50_000)
+OFFLINE = 1
 
 
 @dataclass
@@ -80,10 +82,12 @@ class World:
         server, phone = self.pair.server, self.pair.bob
         given = parameters(server, self.jid)
         given["resource"] = Variant("s", "phone")
-        await phone.connect(given, handles=(FILE_TRANSFER,))
         # One account, two devices: from here on Alice is to find the phone.
         await self.laptop.cm(self.laptop.connection, CONNECTION, "Disconnect")
         await self.laptop.signal(lambda s: s.member == "StatusChanged" and s.body[0] == 2)
+        await sees(self.pair.alice, self.jid, OFFLINE)
+        await phone.connect(given, handles=(FILE_TRANSFER,))
+        await sees(self.pair.alice, self.jid)
         await self.pair.sees(self.pair.alice, self.jid)
         await self.pair.sees(phone, server.jid("alice"))
 

@@ -145,7 +145,7 @@ async def both_go_on(*both: OneCall) -> None:
     async def goes_on(one: OneCall) -> None:
         had = (await one.figures())["packets-received"]
         await one.figures(packets_received=had + 50)
-        assert await one.state() == ACTIVE
+        await one.until(ACTIVE)
 
     await asyncio.gather(*map(goes_on, both))
 
