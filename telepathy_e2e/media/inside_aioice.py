@@ -51,6 +51,9 @@ MAX_WAITING = 512
 RECEIVE_BUFFER = 1024 * 1024
 # Seconds for a server to answer; a dead one must not hold up the end of gathering longer.
 SERVER_DEADLINE = 5.0
+# Times that a check of consent is sent again, after half a second, one and two more; its answer
+# counts for another four.
+CHECK_RETRIES = 3
 
 _Query: TypeAlias = Coroutine[Any, Any, tuple[Candidate, StunProtocol | None]]
 
@@ -232,30 +235,30 @@ class TrickleConnection(Connection):
         second on the way for no answer."""
         time = asyncio.get_running_loop().time
         self.heard = self.answered = time()
-        due = self.answered + silence.CONSENT
-        while True:
-            # Not all at once, as section 5.1 wants.
-            await asyncio.sleep(silence.AGAIN * (0.8 + 0.4 * random.random()))  # noqa: S311
-            if time() < due and time() - self.heard < silence.PROBE:
-                continue
-            for pair in list(self._nominated.values()):
-                if await self._asked(pair):
-                    self.heard = self.answered = time()
-                    due = self.answered + silence.CONSENT
-            if time() - self.answered >= silence.EXPIRY:
-                self._query_consent_task = None
-                await self.close()
-                return
+        checks = TaskOwner("consent")
+        try:
+            while time() - self.answered < silence.EXPIRY:
+                # Not all at once, as section 5.1 wants.
+                await asyncio.sleep(silence.AGAIN * (0.8 + 0.4 * random.random()))  # noqa: S311
+                well = time() - self.answered < silence.CONSENT
+                if not well or time() - self.heard >= silence.PROBE:
+                    for pair in self._nominated.values():
+                        checks.start("check", self._check(pair))
+        finally:
+            await checks.close()
+        self._query_consent_task = None
+        await self.close()
 
-    async def _asked(self, pair: CandidatePair) -> bool:
+    async def _check(self, pair: CandidatePair) -> None:
+        """Ask once. Others are asked meanwhile: behind much data the answer takes its time."""
         password = self.remote_password or ""
         try:
             await pair.protocol.request(
                 self.build_request(pair, nominate=False),
                 pair.remote_addr,
                 integrity_key=password.encode(),
-                retransmissions=1,
+                retransmissions=CHECK_RETRIES,
             )
         except TransactionError:
-            return False
-        return True
+            return
+        self.heard = self.answered = asyncio.get_running_loop().time()

@@ -50,10 +50,6 @@ ALICE, BOB = make_credentials(), make_credentials()
 @pytest.fixture(autouse=True)
 def _loopback(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(inside_aioice.LOOPBACK_VARIABLE, "1")
-    # A check of consent waits behind all data that came before it, and on a busy machine that takes
-    # longer than an answer to it is waited for. What is not heard at all is another matter.
-    monkeypatch.setattr(silence, "UNANSWERED", 3600.0)
-    monkeypatch.setattr(silence, "EXPIRY", 3600.0)
 
 
 async def no_servers() -> Sequence[IceServer]:

@@ -23,7 +23,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from telepathy_e2e.errors import NotAvailable
-from telepathy_e2e.media import frames, inside_aioice, inside_aiortc
+from telepathy_e2e.media import frames, inside_aioice, inside_aiortc, silence
 from telepathy_e2e.media.dtmf import Numbering
 from telepathy_e2e.media.inside_aioice import TrickleConnection
 from telepathy_e2e.media.inside_aiortc import SecureTransport
@@ -32,6 +32,7 @@ from telepathy_e2e.media.servers import IceServer
 from telepathy_e2e.media.sources import Tone
 from telepathy_e2e.tasks import TaskOwner
 from tests.support.media import make_credentials
+from tests.support.waiting import until
 
 CREDENTIALS = make_credentials()
 
@@ -401,3 +402,63 @@ def test_what_comes_and_is_not_taken_is_not_lost() -> None:
     inside_aiortc.not_lost(receiver, packet(65536 + 6))
     figures.add(packet(65536 + 7))
     assert (figures.packets_received, figures.packets_lost) == (10, 1)
+
+
+# -- consent (RFC 7675) ---------------------------------------------------------------------------
+
+
+class Slow:
+    """A peer's address: each check is answered when the test says so, or never."""
+
+    def __init__(self) -> None:
+        self.answers: list[asyncio.Future[None]] = []
+
+    async def request(self, request: object, addr: object, **how: object) -> None:
+        answer: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.answers.append(answer)
+        await answer
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> tuple[TrickleConnection, Slow]:
+    """A connection that asks for consent all the time, and whom it asks."""
+    monkeypatch.setattr(silence, "AGAIN", 0.01)
+    monkeypatch.setattr(silence, "CONSENT", 0.0)
+    connection, slow = TrickleConnection(controlling=True), Slow()
+    connection.remote_username = connection.remote_password = "his"
+    made: Any = SimpleNamespace(
+        protocol=slow,
+        remote_addr=("192.0.2.1", 9),
+        local_candidate=Candidate("1", 1, "udp", 1, "192.0.2.2", 9, "host"),
+        component=1,
+    )
+    connection._nominated[1] = made
+    return connection, slow
+
+
+async def test_an_answer_that_comes_behind_later_questions_is_one(
+    asked: tuple[TrickleConnection, Slow],
+) -> None:
+    connection, slow = asked
+    asking = asyncio.ensure_future(connection.query_consent())
+    try:
+        await until(lambda: len(slow.answers) >= 5)
+        before = connection.answered
+        slow.answers[0].set_result(None)
+        await until(lambda: connection.answered > before)
+        assert connection.heard == connection.answered
+    finally:
+        asking.cancel()
+        await asyncio.wait([asking])
+    assert all(answer.done() for answer in slow.answers)
+
+
+async def test_without_an_answer_consent_ends(
+    asked: tuple[TrickleConnection, Slow], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(silence, "EXPIRY", 0.1)
+    connection, slow = asked
+    await connection.query_consent()
+    assert slow.answers
+    assert all(answer.cancelled() for answer in slow.answers)
+    assert connection._closing
