@@ -128,6 +128,12 @@ async def test_new_credentials_begin_ice_anew_and_those_that_are_known_do_not(si
     assert side.wanted == []
     side.roads.info("voice", transport("other", digest=None))
     assert side.wanted == ["voice"]
+    # stanza.js names the fragment alone, with each candidate.
+    side.roads.info("voice", ice.Transport("other", "", (), (), True))
+    _, told = side.engine.theirs[-1]
+    assert (told.ufrag, told.pwd) == ("other", transport("other").pwd)
+    assert told.gathering_complete
+    assert side.wanted == ["voice"]
 
 
 async def test_of_contents_that_share_a_road_the_first_speaks_for_it(side: Side) -> None:

@@ -9,13 +9,20 @@ from xml.etree.ElementTree import Element
 
 import pytest
 
-from telepathy_e2e.errors import Disconnected, Offline, PeerError, SecurityError, TelepathyError
+from telepathy_e2e.errors import (
+    Disconnected,
+    EncryptionError,
+    Offline,
+    PeerError,
+    SecurityError,
+    TelepathyError,
+)
 from telepathy_e2e.jingle import session as jingle
 from telepathy_e2e.jingle.stanzas import Content, Reason
 from telepathy_e2e.net.streams import StreamBroken
 from telepathy_e2e.service import stream_session
 from telepathy_e2e.service.account import Account
-from telepathy_e2e.service.failures import SessionFailed, ended_by_peer, peer_broke
+from telepathy_e2e.service.failures import SecurityFailed, SessionFailed, ended_by_peer, peer_broke
 from telepathy_e2e.service.security import Security
 from telepathy_e2e.service.stream_session import StreamSession
 from tests.unit.service_support import turns
@@ -144,6 +151,15 @@ async def test_a_fault_of_ours_in_a_script_ends_it_as_well(
     await turns()
     assert [str(error) for error in example.told] == ["Internal error"]
     assert "died" in caplog.text
+
+
+async def test_tampering_ends_it_at_once_and_a_broken_road_is_left_to_the_script() -> None:
+    example = Example()
+    example.security_failed(cast(SecurityFailed, peer_broke()))
+    assert not example.over
+    example.security_failed(SecurityFailed(EncryptionError("altered")))
+    assert [str(error) for error in example.told] == ["altered"]
+    assert example.part.seen[0] == "security-error"
 
 
 @pytest.mark.parametrize("error", [StreamBroken("cut"), peer_broke()])

@@ -586,6 +586,7 @@ async def test_something_follows_a_burst_once_it_is_over() -> None:
         await client.write(bytes(BURST))
         await exactly(alice.programs[number], BURST)
         await until(lambda: bob.pump._pulse.asked == 1)
+        assert bob.pump._pulse._pushing is None  # nor is what was asked
         assert not alice.pump._pulse.asked  # her answer is none
 
 
