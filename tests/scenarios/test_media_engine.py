@@ -282,9 +282,11 @@ async def test_ice_begins_anew_and_dtls_goes_on() -> None:
         await until(lambda: ears.loudest() > 3000)
         before = call.alice.engine.export("m", b"label", b"", 32)
         old = call.bob.engine.local_transport("m")
-        hers = call.alice.engine.restart("m")
+        call.alice.engine.restart("m")
+        hers = call.alice.engine.restart("m")  # he has not heard of the first
         # A candidate of before that was on its way says nothing of what comes.
         call.alice.engine.remote_transport("m", old)
+        assert not call.alice.engine._roads["m"]._generation.credentials.is_set()
         await call.alice.engine.gather("m")
         call.bob.engine.remote_transport("m", call.alice.engine.local_transport("m"))
         await call.bob.until(RestartWanted)
