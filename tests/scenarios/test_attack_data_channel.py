@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import secrets
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from xml.etree.ElementTree import Element
 
 import pytest
-import pytest_asyncio
 
 from tests.hostile.attacks import (
     ANSWER,
@@ -20,7 +18,6 @@ from tests.hostile.attacks import (
     Step,
 )
 from tests.hostile.calls import DTLS, ChangeDtlsFingerprint, SetupIs
-from tests.hostile.server import Attack
 from tests.hostile.stage import (
     BOTH_HANDLE_QUESTIONS,
     CANCELLED,
@@ -35,29 +32,15 @@ from tests.hostile.stanzas import XTLS
 from tests.support.prosody import available
 from tests.support.side import E2E, VERIFICATION, Side
 
+pytest_plugins = ["tests.hostile.fixtures"]
 pytestmark = [
     pytest.mark.skipif(not available(), reason="prosody is not installed"),
     pytest.mark.asyncio(loop_scope="module"),
 ]
 
 DATA = secrets.token_bytes(200_000)
-ONLY = {"TELEPATHY_E2E_ROADS": "ice", "TELEPATHY_E2E_MEDIA_LOOPBACK": "1"}
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def theatre() -> AsyncIterator[Stage]:
-    sides = await asyncio.gather(Side.start("alice", env=ONLY), Side.start("bob", env=ONLY))
-    stage = await Stage.start(sides=sides, **BOTH_HANDLE_QUESTIONS)
-    yield stage
-    await stage.stop()
-
-
-@pytest_asyncio.fixture(loop_scope="module")
-async def stage(theatre: Stage) -> AsyncIterator[Stage]:
-    """The server is honest until the test says otherwise, and again after it."""
-    yield theatre
-    await theatre.server.use(Attack())
-    assert theatre.server.problems == []
+DAEMONS = {"TELEPATHY_E2E_ROADS": "ice", "TELEPATHY_E2E_MEDIA_LOOPBACK": "1"}
+STAGE = BOTH_HANDLE_QUESTIONS
 
 
 class ChangeBoth(ChangeContent):

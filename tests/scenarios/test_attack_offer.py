@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 
 import pytest
-import pytest_asyncio
 
 from tests.hostile import stanzas
 from tests.hostile.attacks import (
@@ -33,27 +32,13 @@ from tests.hostile.stage import (
 )
 from tests.support.prosody import available
 
+pytest_plugins = ["tests.hostile.fixtures"]
 pytestmark = [
     pytest.mark.skipif(not available(), reason="prosody is not installed"),
     pytest.mark.asyncio(loop_scope="module"),
 ]
 
 DATA = secrets.token_bytes(200_000)
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def theatre() -> AsyncIterator[Stage]:
-    stage = await Stage.start()
-    yield stage
-    await stage.stop()
-
-
-@pytest_asyncio.fixture(loop_scope="module")
-async def stage(theatre: Stage) -> AsyncIterator[Stage]:
-    """The server is honest until the test says otherwise, and again after it."""
-    yield theatre
-    await theatre.server.use(Attack())
-    assert theatre.server.problems == []
 
 
 async def test_without_an_attack_the_file_arrives(stage: Stage) -> None:

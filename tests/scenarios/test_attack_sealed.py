@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 
 import pytest
-import pytest_asyncio
 
 from tests.hostile.attacks import (
     INITIATOR,
@@ -20,7 +19,7 @@ from tests.hostile.attacks import (
     RenumberSealed,
     RepeatSealed,
 )
-from tests.hostile.server import Attack, Together
+from tests.hostile.server import Together
 from tests.hostile.stage import (
     Stage,
     assert_completed,
@@ -29,6 +28,7 @@ from tests.hostile.stage import (
 from tests.support.prosody import available
 from tests.support.side import FILE_TRANSFER
 
+pytest_plugins = ["tests.hostile.fixtures"]
 pytestmark = [
     pytest.mark.skipif(not available(), reason="prosody is not installed"),
     pytest.mark.asyncio(loop_scope="module"),
@@ -36,21 +36,6 @@ pytestmark = [
 
 DATA = secrets.token_bytes(200_000)
 ROLES = pytest.mark.parametrize("role", [INITIATOR, RESPONDER])
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def theatre() -> AsyncIterator[Stage]:
-    stage = await Stage.start()
-    yield stage
-    await stage.stop()
-
-
-@pytest_asyncio.fixture(loop_scope="module")
-async def stage(theatre: Stage) -> AsyncIterator[Stage]:
-    """The server is honest until the test says otherwise, and again after it."""
-    yield theatre
-    await theatre.server.use(Attack())
-    assert theatre.server.problems == []
 
 
 @ROLES

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import AsyncIterator
 
 import pytest
-import pytest_asyncio
 
 from tests.hostile.path import (
     CutStream,
@@ -17,7 +15,6 @@ from tests.hostile.path import (
     WithoutCloseNotify,
 )
 from tests.hostile.relay import RelayWithoutIdentity, SwappedCertificate
-from tests.hostile.server import Attack
 from tests.hostile.stage import (
     CANCELLED,
     ENCRYPTION_ERROR,
@@ -30,6 +27,7 @@ from tests.hostile.stage import (
 )
 from tests.support.prosody import available
 
+pytest_plugins = ["tests.hostile.fixtures"]
 pytestmark = [
     pytest.mark.skipif(not available(), reason="prosody is not installed"),
     pytest.mark.asyncio(loop_scope="module"),
@@ -37,21 +35,6 @@ pytestmark = [
 
 DATA = secrets.token_bytes(1_000_000)
 UNKNOWN = 2**64 - 1
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def theatre() -> AsyncIterator[Stage]:
-    stage = await Stage.start()
-    yield stage
-    await stage.stop()
-
-
-@pytest_asyncio.fixture(loop_scope="module")
-async def stage(theatre: Stage) -> AsyncIterator[Stage]:
-    """The server is honest until the test says otherwise, and again after it."""
-    yield theatre
-    await theatre.server.use(Attack())
-    assert theatre.server.problems == []
 
 
 def assert_broken(outcome: Outcome, *errors: str) -> None:

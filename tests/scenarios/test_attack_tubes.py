@@ -5,13 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import secrets
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from xml.etree.ElementTree import Element
 
 import pytest
-import pytest_asyncio
 from dbus_fast import Variant
 
 from telepathy_e2e.jingle.tubes import TUBES_NS
@@ -49,6 +48,7 @@ from tests.support.side import CHANNEL, SECURABLE, VERIFICATION
 from tests.support.tubes import UNIX, OpenTube, accept, closed, error_of, offer
 from tests.support.waiting import PATIENCE
 
+pytest_plugins = ["tests.hostile.fixtures"]
 pytestmark = [
     pytest.mark.skipif(not available(), reason="prosody is not installed"),
     pytest.mark.asyncio(loop_scope="module"),
@@ -136,21 +136,6 @@ class Try:
     def assert_nothing_got_out(self) -> None:
         assert self.serve.connections == 0
         assert self.got == b""
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def theatre() -> AsyncIterator[Stage]:
-    stage = await Stage.start()
-    yield stage
-    await stage.stop()
-
-
-@pytest_asyncio.fixture(loop_scope="module")
-async def stage(theatre: Stage) -> AsyncIterator[Stage]:
-    """The server is honest until the test says otherwise, and again after it."""
-    yield theatre
-    await theatre.server.use(Attack())
-    assert theatre.server.problems == []
 
 
 async def works(stage: Stage, directory: Path) -> OpenTube:
