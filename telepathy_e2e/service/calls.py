@@ -6,7 +6,7 @@ import asyncio
 import importlib
 import logging
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, ClassVar, Final
 from xml.etree.ElementTree import Element
 
 from telepathy_e2e.errors import (
@@ -76,6 +76,8 @@ class Calls(Feature):
         proposing: our announced calls that nobody has picked up yet, by id.
         proposed: contacts' announced calls, by bare JID and id.
     """
+
+    needs_contact: ClassVar[bool] = True
 
     def __init__(self, account: Account) -> None:
         self._account = account

@@ -492,7 +492,10 @@ class Connection:
             raise Disconnected("The connection is not up")
         request = await self.rooms.completed(request)
         asked = requests.parse(request, self.requestable_channel_classes(), self.handles)
-        return next(each for each in self.managers if each.manages(asked)), asked
+        manager = next(each for each in self.managers if each.manages(asked))
+        if manager.needs_contact:
+            await self.presences.settled(self.handles.inspect(asked.handle))
+        return manager, asked
 
     def _made(self, channel: Channel) -> Channel:
         self.channels[channel.object_path] = channel

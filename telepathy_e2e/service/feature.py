@@ -8,7 +8,7 @@ connection back but through ``account.Account``.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from typing import ClassVar, Protocol
 from xml.etree.ElementTree import Element
 
 from telepathy_e2e.errors import E2EError, TelepathyError
@@ -69,7 +69,13 @@ class Feature:
 
 
 class ChannelManager(Protocol):
-    """Makes the requested channels of some classes (of ``service.capabilities``)."""
+    """Makes the requested channels of some classes (of ``service.capabilities``).
+
+    Attributes:
+        needs_contact: somebody there takes part from the beginning, or there is no channel.
+    """
+
+    needs_contact: ClassVar[bool]
 
     def manages(self, request: ChannelRequest) -> bool:
         """Whether channels of this type and target are made here."""

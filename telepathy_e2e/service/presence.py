@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING
 from xml.etree.ElementTree import Element
 
-from telepathy_e2e.errors import E2EError, InvalidArgument, TelepathyError
+from telepathy_e2e.errors import Disconnected, E2EError, InvalidArgument, TelepathyError
 from telepathy_e2e.service.events import PresencesChanged
 from telepathy_e2e.service.feature import Feature
 from telepathy_e2e.xmpp.jid import normalise
@@ -42,6 +43,11 @@ _STATUS_OF_SHOW = {show: status for status, show in SHOWS.items()}
 MAX_MESSAGE = MAX_STATUS
 
 
+# Seconds after the login in which a contact's presence may be on its way to us: our server asks his
+# (RFC 6121 section 4.3), and may have to connect to it first.
+ARRIVING = 5.0
+
+
 class PresenceFeature(Feature):
     """The presence of contacts, and our own."""
 
@@ -50,6 +56,10 @@ class PresenceFeature(Feature):
         self._own = ("available", "")
         self._subscriptions_known = asyncio.Event()
         self._news: dict[str, None] = {}
+        # Time of the loop until which presences are on their way; somebody's has come.
+        self._arriving = 0.0
+        self._arrived = asyncio.Event()
+        self._over = False
 
     # -- our own ----------------------------------------------------------------------------
 
@@ -158,6 +168,30 @@ class PresenceFeature(Feature):
         """Somebody in a room is in another state."""
         self._account.events.emit(PresencesChanged({handle: self.of(handle)}))
 
+    async def settled(self, bare_jid: str) -> None:
+        """Wait until a contact shows himself, or can be taken for offline. For requests right after
+        the login, which scripts make, and dispatchers that come back.
+
+        Raises:
+            Disconnected: the connection went meanwhile.
+        """
+        client = self._account.client
+        with suppress(TimeoutError):
+            async with asyncio.timeout_at(self._arriving):
+                await self._subscriptions_known.wait()
+                item = client.contacts().get(bare_jid)
+                while (
+                    not self._over
+                    and item is not None
+                    and item.seen
+                    and not client.resources(bare_jid)
+                    and client.last_words(bare_jid) is None
+                ):
+                    self._arrived.clear()
+                    await self._arrived.wait()
+        if self._over:
+            raise Disconnected("The connection is not up")
+
     async def of_all(self, handles: Sequence[int]) -> Mapping[int, tuple[int, str, str]]:
         """SimplePresence.GetPresences: of many, once it is known whose presence we see at all.
 
@@ -176,6 +210,7 @@ class PresenceFeature(Feature):
         bus has heard are not told of, so that they cost no handle.
         """
         account = self._account
+        self._arrived.set()
         if bare_jid == account.self_id:
             return  # our other programs have a presence of their own
         if bare_jid not in account.client.contacts() and account.handles.find(bare_jid) is None:
@@ -206,8 +241,13 @@ class PresenceFeature(Feature):
             if before != after and self._account.handles.find(change.jid) is not None:
                 self.changed(change.jid)
 
+    def connected(self) -> None:
+        self._arriving = asyncio.get_running_loop().time() + ARRIVING
+
     def roster_loaded(self, error: E2EError | None) -> None:
         self._subscriptions_known.set()
 
     def disconnected(self, error: TelepathyError, *, stopped: bool) -> None:
+        self._over = True
         self._subscriptions_known.set()
+        self._arrived.set()

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import secrets
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, ClassVar, Final
 from xml.etree.ElementTree import Element
 
 from telepathy_e2e.errors import (
@@ -64,6 +64,7 @@ MAX_UNREAD_BYTES: Final = 16 * 1024 * 1024
 class Rooms(Feature):
     """See ``feature.ChannelManager``, whose docstrings hold."""
 
+    needs_contact: ClassVar[bool] = False
     disco = (muc.MUC, muc.DIRECT)
 
     def __init__(self, account: Account) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from telepathy_e2e.errors import InvalidArgument
 from telepathy_e2e.jingle.stanzas import Content
@@ -27,6 +27,8 @@ Incoming = Callable[["Account", Link, Content, int], Channel]
 
 class StreamChannels(Feature):
     """See ``feature.ChannelManager`` and ``feature.ApplicationManager``, which subclasses are."""
+
+    needs_contact: ClassVar[bool] = True
 
     def __init__(self, account: Account) -> None:
         self._account = account

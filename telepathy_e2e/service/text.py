@@ -6,7 +6,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, ClassVar, Final
 from xml.etree.ElementTree import Element
 
 from telepathy_e2e.errors import (
@@ -55,6 +55,7 @@ class TextChannels(Feature):
         is_occupant: whether a full JID is somebody in a room, who is then talked to as such.
     """
 
+    needs_contact: ClassVar[bool] = False
     disco = (
         messages.CHAT_STATES,
         messages.RECEIPTS,

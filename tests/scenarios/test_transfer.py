@@ -12,10 +12,11 @@ import pytest
 import pytest_asyncio
 from dbus_fast import Variant
 
-from tests.support.pair import Pair
+from tests.support.pair import Pair, parameters
 from tests.support.prosody import Prosody
 from tests.support.side import (
     CHANNEL,
+    CONNECTION,
     E2E,
     FILE_TRANSFER,
     SECURABLE,
@@ -39,6 +40,39 @@ async def asking(prosody: Prosody) -> AsyncIterator[Pair]:
     pair = await Pair.start(prosody, alice_handles=handles, bob_handles=handles)
     yield pair
     await pair.stop()
+
+
+async def asks_before_he_comes(alice: Side, bob: Side, server: Prosody) -> str:
+    """Alice logs in and asks for Bob, who comes after that; the channel."""
+    await alice.request_connection(parameters(server, server.jid("alice")))
+    await alice.cm(alice.connection, CONNECTION, "Connect")
+    path = alice.connection
+    await alice.signal(lambda s: (s.member, s.path, s.body[:1]) == ("StatusChanged", path, (0,)))
+    asking = asyncio.ensure_future(alice.offer_file(server.jid("bob"), "file.bin", 3))
+    await bob.connect(parameters(server, server.jid("bob")), handles=(FILE_TRANSFER,))
+    try:
+        return await asking
+    except DBusFailure as failure:
+        if not failure.name.endswith(".Offline"):
+            raise
+        for side in (alice, bob):
+            await side.cm(side.connection, CONNECTION, "Disconnect")
+        return ""
+
+
+async def test_a_request_right_after_the_login_waits_for_the_contact(prosody: Prosody) -> None:
+    """As a script makes it, or a dispatcher that has come back."""
+    alice, bob = await asyncio.gather(Side.start("alice"), Side.start("bob"))
+    try:
+        # On a machine where he takes five seconds once more.
+        for _ in range(5):
+            if mine := await asks_before_he_comes(alice, bob, prosody):
+                break
+        theirs, _ = await bob.new_channel(FILE_TRANSFER)
+        got, _ = await asyncio.gather(bob.accept(theirs), alice.provide(mine, b"abc"))
+        assert got == b"abc"
+    finally:
+        await asyncio.gather(alice.stop(), bob.stop())
 
 
 async def test_a_file_arrives_encrypted_and_nobody_is_asked(pair: Pair) -> None:
