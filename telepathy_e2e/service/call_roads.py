@@ -265,10 +265,7 @@ class Roads:
         self._check(transport)
         if name not in self._started:
             raise NotAvailable("This road was never there")
-        self._check_part(name, transport)
-        self._live().remote_transport(name, transport)
-        self._theirs[name] = transport
-        self.restart(name)
+        self.info(name, transport)  # with which the engine wants ``restart``
         return self._live().local_transport(name, self._started[name])
 
     # -- inside ----------------------------------------------------------------------------------

@@ -9,9 +9,11 @@ from __future__ import annotations
 import pytest
 from dbus_fast import Variant
 
+from telepathy_e2e.jingle import ice
 from telepathy_e2e.media.events import GatheringDone, Restarted, RestartWanted
+from tests.peer import stanzas
 from tests.peer.bench import Bench
-from tests.peer.calls import Talker
+from tests.peer.calls import ICE, Talker
 from tests.scenarios.test_calls_attacks_peer import phone, reaches, talks
 from tests.support.calls import ACTIVE, CALL, OneCall
 from tests.support.prosody import available
@@ -49,6 +51,26 @@ async def test_a_caller_begins_anew_by_new_credentials_alone(bench: Bench) -> No
         assert await talker.tell(*talker.engine.local_transport("m").candidates) == ("", "")
         await talker.until(Restarted)
         assert talker.engine.export("m", b"label", b"", 32) == keys
+        await goes_on(theirs)
+    finally:
+        await talker.engine.close()
+
+
+async def test_a_caller_offers_another_way_by_transport_replace(bench: Bench) -> None:
+    talker, theirs = await talks(bench)
+    try:
+        talker.engine.restart("m")
+        await talker.engine.gather("m")
+        await talker.until(GatheringDone, 2)
+        own = ice.build(talker.engine.local_transport("m"))
+        offer = stanzas.content(own, name="voice", creator="initiator", senders="")
+        assert await talker.session.send("transport-replace", offer) == ("", "")
+        accept = await talker.session.wait("transport-accept")
+        found = accept.find(f"{{{stanzas.JINGLE}}}content/{{{ICE}}}transport")
+        talker.engine.remote_transport("m", ice.parse(found))
+        while not (await talker.told()).candidates:
+            pass
+        await talker.until(Restarted)
         await goes_on(theirs)
     finally:
         await talker.engine.close()

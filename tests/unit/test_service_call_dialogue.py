@@ -163,6 +163,23 @@ async def test_a_way_that_is_lost_is_looked_for_anew_by_the_caller(
     assert talk.wire.errors == []
 
 
+async def test_another_way_by_transport_replace_is_answered(talk: Talk) -> None:
+    await talk.talking()
+    news = ice.build(
+        replace(talk.alice.engine.local_transport("voice"), ufrag="newer", pwd="x" * 22)
+    )
+    talk.alice.link.post(talk.alice.link.call.transport_replace(VOICE, news))
+    for event in talk.wire.deliver(talk.bob.link.call):
+        talk.bob.happened(event)
+    assert talk.bob.engine.roads == {"voice": 1}
+    answers = [each for each in talk.wire.to_alice if not each.answers]
+    accept = next(each.jingle for each in answers if each.jingle.action is Action.TRANSPORT_ACCEPT)
+    answer = ice.parse(accept.contents[0].transport)
+    assert answer.ufrag == talk.bob.engine.local_transport("voice").ufrag
+    assert [each.setup for each in answer.fingerprints] == ["active"]
+    assert talk.bob.engine.theirs[-1][1].ufrag == "newer"
+
+
 async def never(road: str) -> None:
     """No address is found, so that nothing more is told."""
 

@@ -40,6 +40,7 @@ class Side:
     def _event(self, event: media.MediaEvent) -> None:
         if isinstance(event, media.RestartWanted):
             self.wanted.append(event.road)
+            self.roads.restart(event.road)
         else:
             assert isinstance(event, media.LocalCandidates | media.GatheringDone)
             self.roads.gathered(event)
