@@ -6,6 +6,10 @@ BIN = $(VENV)/bin
 DIRS = $(wildcard telepathy_e2e tests demo benchmarks docs/*.py)
 PYTEST = $(BIN)/python -m pytest
 
+# Tests, demo and benchmarks start our programs a thousand times. Where the environment forbids Python to
+# keep what it has compiled, as in many containers, each start would compile everything again.
+export PYTHONDONTWRITEBYTECODE =
+
 # How long coverage-guided fuzzing looks at each parser.
 SECONDS ?= 60
 
