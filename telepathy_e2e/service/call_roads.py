@@ -210,8 +210,8 @@ class Roads:
             transport = ice.Transport(
                 known.ufrag, known.pwd, transport.candidates, (), transport.gathering_complete
             )
-        if not transport.pwd:
-            return
+        if not transport.has_credentials:
+            return  # of a transport that is not known
         if known is not None and (transport.ufrag, transport.pwd) != (known.ufrag, known.pwd):
             if not first:
                 # Of a transport that is not used, since its content is bundled with others.

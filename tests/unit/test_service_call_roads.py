@@ -135,6 +135,11 @@ async def test_new_credentials_begin_ice_anew_and_those_that_are_known_do_not(si
     assert (told.ufrag, told.pwd) == ("other", transport("other").pwd)
     assert told.gathering_complete
     assert side.wanted == ["voice"]
+    # Half of them is none.
+    before = len(side.engine.theirs)
+    side.roads.info("voice", ice.Transport("", "x" * 22))
+    side.roads.info("voice", ice.Transport("third", ""))
+    assert len(side.engine.theirs) == before
 
 
 async def test_of_contents_that_share_a_road_the_first_speaks_for_it(side: Side) -> None:
