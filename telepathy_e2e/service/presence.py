@@ -56,9 +56,9 @@ class PresenceFeature(Feature):
         self._own = ("available", "")
         self._subscriptions_known = asyncio.Event()
         self._news: dict[str, None] = {}
-        # Time of the loop until which presences are on their way; somebody's has come.
+        # Time of the loop until which presences are on their way, and who is waited for.
         self._arriving = 0.0
-        self._arrived = asyncio.Event()
+        self._awaited: dict[str, asyncio.Event] = {}
         self._over = False
 
     # -- our own ----------------------------------------------------------------------------
@@ -187,8 +187,7 @@ class PresenceFeature(Feature):
                     and not client.resources(bare_jid)
                     and client.last_words(bare_jid) is None
                 ):
-                    self._arrived.clear()
-                    await self._arrived.wait()
+                    await self._awaited.setdefault(bare_jid, asyncio.Event()).wait()
         if self._over:
             raise Disconnected("The connection is not up")
 
@@ -210,7 +209,8 @@ class PresenceFeature(Feature):
         bus has heard are not told of, so that they cost no handle.
         """
         account = self._account
-        self._arrived.set()
+        if (awaited := self._awaited.pop(bare_jid, None)) is not None:
+            awaited.set()
         if bare_jid == account.self_id:
             return  # our other programs have a presence of their own
         if bare_jid not in account.client.contacts() and account.handles.find(bare_jid) is None:
@@ -250,4 +250,5 @@ class PresenceFeature(Feature):
     def disconnected(self, error: TelepathyError, *, stopped: bool) -> None:
         self._over = True
         self._subscriptions_known.set()
-        self._arrived.set()
+        for awaited in self._awaited.values():
+            awaited.set()

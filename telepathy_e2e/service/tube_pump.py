@@ -153,9 +153,9 @@ class Pump:
 
     def received(self, data: bytes) -> None:
         """Something came from the contact. Raises: PeerError, StreamBroken."""
-        self._pulse.heard()
         if self._road is None or self._dropped:
             return  # what follows a gap makes no sense, and nobody is left to hear it
+        self._pulse.heard()
         if data:
             self._take_in(memoryview(data))
         elif self.mux.finished:

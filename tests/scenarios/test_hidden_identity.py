@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import AsyncIterator
 from xml.etree.ElementTree import Element
 
 import pytest
-import pytest_asyncio
 from dbus_fast import Variant
 
 from tests.hostile.attacks import INITIATOR, RESPONDER, AlterSealed, OnSealed
-from tests.hostile.server import Attack, Together
+from tests.hostile.server import Together
 from tests.hostile.stage import Stage, assert_completed, assert_found_out
 from tests.support.prosody import available
 from tests.support.side import CONNECTION
 
+pytest_plugins = ["tests.hostile.fixtures"]
 pytestmark = [
     pytest.mark.skipif(not available(), reason="prosody is not installed"),
     pytest.mark.asyncio(loop_scope="module"),
@@ -24,6 +23,8 @@ pytestmark = [
 DATA = secrets.token_bytes(50_000)
 IDENTITIES = CONNECTION + ".Interface.Identities1"
 HIDES = {"e2e_hide_identity": Variant("b", True)}
+# Both: with the one who begins nothing changes, or they would wait for one another.
+STAGE = {"alice": HIDES, "bob": HIDES}
 
 
 class Heard(OnSealed):
@@ -42,21 +43,6 @@ class Heard(OnSealed):
     def sealed(self, element: Element, number: int) -> list[Element]:
         self.said.append(self.role)
         return [element]
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def theatre() -> AsyncIterator[Stage]:
-    # Both: with the one who begins nothing changes, or they would wait for one another.
-    stage = await Stage.start(alice=HIDES, bob=HIDES)
-    yield stage
-    await stage.stop()
-
-
-@pytest_asyncio.fixture(loop_scope="module")
-async def stage(theatre: Stage) -> AsyncIterator[Stage]:
-    yield theatre
-    await theatre.server.use(Attack())
-    assert theatre.server.problems == []
 
 
 async def test_who_answers_speaks_last(stage: Stage) -> None:

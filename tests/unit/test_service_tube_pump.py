@@ -526,7 +526,9 @@ async def test_what_comes_after_a_loss_is_not_read() -> None:
     """Some of it is missing, and the rest would end the tube."""
     async with tube() as (alice, _bob):
         alice.pump.lost(StreamBroken("gone"))
+        heard = alice.pump._pulse.last_heard
         alice.pump.received(header(Kind.DATA, 4, 1) + b"x")
+        assert alice.pump._pulse.last_heard == heard  # nor is anybody waited for
         assert alice.road is not None
         with pytest.raises(StreamBroken):
             await within(alice.road)
