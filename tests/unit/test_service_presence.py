@@ -40,10 +40,11 @@ def server() -> Server:
 
 
 @pytest.fixture
-async def presences(server: Server) -> PresenceFeature:
+async def presences(server: Server, monkeypatch: pytest.MonkeyPatch) -> PresenceFeature:
     account: Any = SimpleNamespace(
         client=server, self_id="alice@example.org", status=DISCONNECTED, handles=None
     )
+    monkeypatch.setattr(presence, "ARRIVING", 3600.0)
     made = PresenceFeature(account)
     made.connected()
     return made

@@ -518,6 +518,16 @@ async def test_an_offer_of_another_service_is_not_accepted() -> None:
         await theirs.accept(ABSTRACT, LOCALHOST, None)
         await until(lambda: mine.closed and theirs.closed)
         assert mine.error == ERROR + "EncryptionError"
+        # Acknowledged, so that the reason is the first that is heard of it.
+        assert theirs.error == ERROR + "EncryptionError"
+        stanzas = [stanza for _, stanza in alice.server.carried]
+        (accept,) = (
+            each
+            for each in stanzas
+            if (jingle := jingle_of(each)) is not None and jingle.get("action") == "session-accept"
+        )
+        answers = [each.get("type") for each in stanzas if each.get("id") == accept.get("id")]
+        assert answers == ["set", "result"]
         assert not running.streams
 
 
